@@ -1,0 +1,170 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/towline/towline/internal/problem"
+)
+
+// explain makes of a failure at repo what a user can act upon.
+func explain(err error, op string, repo name.Repository) error {
+	var known *problem.Error
+	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	p := &problem.Error{Op: op, Err: err}
+	pulling := strings.HasPrefix(op, "pull")
+	if !pulling {
+		p.Op += " to " + displayName(repo)
+	}
+	account, region, isECR := ECRHost(repo.RegistryStr())
+
+	var missing *missingPlatformError
+	var answer *transport.Error
+	switch {
+	case errors.As(err, &missing):
+		p.Fix = "Choose a base image that has the platform, or set platforms to one that it has."
+	case !errors.As(err, &answer):
+		p.Fix = fixBroken(err, pulling, isECR, repo, region)
+	case hasCode(answer, transport.NameUnknownErrorCode):
+		p.Fix = fixMissing(pulling, isECR, repo, region)
+	case answer.StatusCode == http.StatusForbidden, hasCode(answer, transport.DeniedErrorCode):
+		p.Fix = fixDenied(answer, pulling, isECR, repo, account, region)
+	case answer.StatusCode == http.StatusUnauthorized:
+		p.Fix = fixUnauthorized(pulling, isECR, repo)
+	case answer.StatusCode == http.StatusNotFound && pulling:
+		p.Fix = "Check the image's name and tag."
+	case answer.StatusCode == http.StatusNotFound:
+		p.Fix = fixMissing(pulling, isECR, repo, region)
+	case answer.StatusCode == http.StatusTooManyRequests && pulling:
+		p.Fix = "Log in with registry-credentials, or pull through a mirror with registry-mirrors."
+	case answer.StatusCode == http.StatusTooManyRequests:
+		p.Fix = "Run fewer pushes at once, or ask for a higher quota."
+	}
+	if !pulling {
+		setPushInput(p, answer, isECR)
+	}
+	return p
+}
+
+// setPushInput names the input that a failed push is about.
+func setPushInput(p *problem.Error, answer *transport.Error, isECR bool) {
+	p.Input = "tags"
+	if isECR && answer != nil && hasCode(answer, transport.NameUnknownErrorCode) {
+		p.Input = "repository"
+	}
+}
+
+func hasCode(answer *transport.Error, code transport.ErrorCode) bool {
+	return slices.ContainsFunc(answer.Errors, func(d transport.Diagnostic) bool { return d.Code == code })
+}
+
+// isImmutable says whether the registry refused to move a tag: ECR answers
+// TAG_INVALID; others say it in words.
+func isImmutable(err error) bool {
+	var answer *transport.Error
+	if !errors.As(err, &answer) {
+		return false
+	}
+	return hasCode(answer, transport.TagInvalidErrorCode) || strings.Contains(strings.ToLower(answer.Error()), "immutable")
+}
+
+// fixBroken is for a connection that ended without an answer. ECR closes it on
+// an upload into a repository that is missing or closed to the caller.
+func fixBroken(err error, pulling, isECR bool, repo name.Repository, region string) string {
+	if !pulling && isECR && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
+		return fmt.Sprintf("ECR ends an upload like this when the repository is missing or ecr:InitiateLayerUpload is denied. "+
+			"Create it (%s), or allow the action.", createCommand(repo, region))
+	}
+	if strings.Contains(err.Error(), "no such host") {
+		return fmt.Sprintf("Check the registry's name, %s.", repo.RegistryStr())
+	}
+	return ""
+}
+
+func createCommand(repo name.Repository, region string) string {
+	return fmt.Sprintf("aws ecr create-repository --repository-name %s --region %s", repo.RepositoryStr(), region)
+}
+
+func fixMissing(pulling, isECR bool, repo name.Repository, region string) string {
+	switch {
+	case pulling:
+		return "Check the image's name."
+	case isECR:
+		return "Create the repository: " + createCommand(repo, region)
+	}
+	return "Create the repository, or check its name."
+}
+
+func fixUnauthorized(pulling, isECR bool, repo name.Repository) string {
+	switch {
+	case isECR:
+		return "Set role-to-assume and aws-region, so that Towline can log in to ECR."
+	case pulling && repo.RegistryStr() == name.DefaultRegistry:
+		return "Check the image's name: Docker Hub answers like this for one that does not exist. For a private one set registry-credentials: docker.io=USER:TOKEN"
+	}
+	return fmt.Sprintf("Set registry-credentials: %s=USER:PASSWORD", repo.RegistryStr())
+}
+
+// fixDenied names the IAM action that a refused request needs; see
+// https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html.
+func fixDenied(answer *transport.Error, pulling, isECR bool, repo name.Repository, account, region string) string {
+	if !isECR {
+		if pulling {
+			return fmt.Sprintf("Set registry-credentials for %s to a login that may read the repository.", repo.RegistryStr())
+		}
+		return fmt.Sprintf("Set registry-credentials for %s to a login that may write to the repository.", repo.RegistryStr())
+	}
+	action := ecrAction(answer.Request)
+	fix := fmt.Sprintf("Allow %s on arn:%s:ecr:%s:%s:repository/%s to the role, and in the repository's policy if it is another account's.",
+		action, partition(region), region, account, repo.RepositoryStr())
+	if action == "ecr:PutImage" {
+		fix += " ECR answers the same when the repository has reached its quota of images."
+	}
+	return fix
+}
+
+// ecrAction is the IAM action behind a request of the registry protocol.
+func ecrAction(req *http.Request) string {
+	if req == nil {
+		return "ecr:BatchGetImage"
+	}
+	path := req.URL.Path
+	switch {
+	case strings.Contains(path, "/manifests/") && req.Method == http.MethodPut:
+		return "ecr:PutImage"
+	case strings.Contains(path, "/blobs/uploads/") && req.Method == http.MethodPost:
+		return "ecr:InitiateLayerUpload"
+	case strings.Contains(path, "/blobs/uploads/") && req.Method == http.MethodPatch, req.Method == http.MethodPatch:
+		return "ecr:UploadLayerPart"
+	case req.Method == http.MethodPut:
+		return "ecr:CompleteLayerUpload"
+	case strings.Contains(path, "/blobs/") && req.Method == http.MethodHead:
+		return "ecr:BatchCheckLayerAvailability"
+	case strings.Contains(path, "/blobs/"):
+		return "ecr:GetDownloadUrlForLayer"
+	}
+	return "ecr:BatchGetImage"
+}
+
+// partition is the part of AWS that region belongs to, for an ARN.
+func partition(region string) string {
+	for prefix, partition := range map[string]string{
+		"cn-": "aws-cn", "us-gov-": "aws-us-gov", "eusc-": "aws-eusc",
+		"us-iso-": "aws-iso", "us-isob-": "aws-iso-b", "eu-isoe-": "aws-iso-e", "us-isof-": "aws-iso-f",
+	} {
+		if strings.HasPrefix(region, prefix) {
+			return partition
+		}
+	}
+	return "aws"
+}

@@ -1,0 +1,310 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/towline/towline/internal/problem"
+)
+
+// Pushed says what a push did.
+type Pushed struct {
+	// Digest is the manifest's.
+	Digest v1.Hash
+	// Size is that of config and layers in bytes, compressed.
+	Size int64
+	// Tags are the full references in the order given, without doubles.
+	Tags []Tag
+}
+
+// Tag is one tag that names the image now.
+type Tag struct {
+	// Ref is HOST/NAME:TAG, Repository is HOST/NAME.
+	Ref, Repository string
+	// Existed: the tag named the image before.
+	Existed bool
+}
+
+// Push puts img under every reference: blobs that a repository lacks, the
+// manifest by digest, then the tags. What is there already is left alone. A
+// tag that is immutable and names another image is a *problem.Error of input
+// "tags". References without a tag get "latest".
+func (c *Client) Push(ctx context.Context, img v1.Image, refs []string) (*Pushed, error) {
+	tags, err := c.parseTags(ctx, refs)
+	if err != nil {
+		return nil, err
+	}
+	digest, err := img.Digest()
+	if err != nil {
+		return nil, fmt.Errorf("image to push: %w", err)
+	}
+	pushed := &Pushed{Digest: digest}
+	if pushed.Size, err = contentSize(img); err != nil {
+		return nil, fmt.Errorf("image %s: %w", digest, err)
+	}
+	var done []name.Repository
+	for _, tag := range tags {
+		if !slices.Contains(done, tag.Context()) {
+			same := slices.DeleteFunc(slices.Clone(tags), func(t name.Tag) bool { return t.Context() != tag.Context() })
+			if err := c.checkMutable(ctx, digest, same); err != nil {
+				return nil, err
+			}
+			if err := c.pushManifest(ctx, img, digest, tag.Context(), done); err != nil {
+				return nil, err
+			}
+			done = append(done, tag.Context())
+		}
+		existed, err := c.pushTag(ctx, img, digest, tag)
+		if err != nil {
+			return nil, err
+		}
+		pushed.Tags = append(pushed.Tags, Tag{Ref: display(tag), Repository: displayName(tag.Context()), Existed: existed})
+	}
+	return pushed, nil
+}
+
+func (c *Client) parseTags(ctx context.Context, refs []string) ([]name.Tag, error) {
+	var tags []name.Tag
+	for _, ref := range refs {
+		parsed, err := c.parse(ctx, ref)
+		var known *problem.Error
+		if errors.As(err, &known) {
+			known.Input = cmp.Or(known.Input, "tags")
+		}
+		if err != nil {
+			return nil, err
+		}
+		tag, ok := parsed.(name.Tag)
+		if !ok {
+			return nil, &problem.Error{
+				Op: "push image", Input: "tags", Value: ref,
+				Err: errors.New("an image is pushed under tags, not under a digest"), Fix: "Leave the digest out.",
+			}
+		}
+		if !slices.Contains(tags, tag) {
+			tags = append(tags, tag)
+		}
+	}
+	if len(tags) == 0 {
+		return nil, &problem.Error{Op: "push image", Input: "tags", Err: errors.New("there is no tag to push to")}
+	}
+	return tags, nil
+}
+
+func contentSize(img v1.Image) (int64, error) {
+	manifest, err := img.Manifest()
+	if err != nil {
+		return 0, err
+	}
+	size := manifest.Config.Size
+	for _, desc := range manifest.Layers {
+		size += desc.Size
+	}
+	return size, nil
+}
+
+// checkMutable refuses before anything is uploaded what ECR would refuse in
+// the end: moving an immutable tag. tags are all of one repository.
+func (c *Client) checkMutable(ctx context.Context, digest v1.Hash, tags []name.Tag) error {
+	repo := tags[0].Context()
+	login := c.logins.known(repo.RegistryStr())
+	if !login.ecr || c.opts.ECR == nil {
+		return nil
+	}
+	var settings *Repository
+	for _, tag := range tags {
+		have, err := c.head(ctx, tag)
+		if err != nil {
+			return explain(err, "push image", repo)
+		}
+		if have == nil || *have == digest {
+			continue
+		}
+		if settings == nil {
+			account, _, _ := ECRHost(repo.RegistryStr())
+			found, err := c.opts.ECR.Repository(ctx, login.region, account, repo.RepositoryStr())
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err != nil {
+				return nil //nolint:nilerr // a role need not be able to describe: the PUT will tell
+			}
+			settings = &found
+		}
+		if settings.immutable(tag.TagStr()) {
+			return immutableTag(tag, *have, digest, errors.New("the repository's tags are immutable"))
+		}
+	}
+	return nil
+}
+
+func immutableTag(tag name.Tag, have, want v1.Hash, err error) *problem.Error {
+	return &problem.Error{
+		Op: "push tag", Input: "tags", Value: display(tag),
+		Err: fmt.Errorf("the tag names %s already and cannot be moved to %s: %w", have, want, err),
+		Fix: "Use a tag that is new for each image, such as the commit's SHA, or make this tag mutable in the repository's settings.",
+	}
+}
+
+// pushManifest puts blobs and manifest into repo. Blobs may be mounted from
+// the repositories of the same registry in done, which have them all.
+func (c *Client) pushManifest(ctx context.Context, img v1.Image, digest v1.Hash, repo name.Repository, done []name.Repository) error {
+	ref := repo.Digest(digest.String())
+	object := "manifest " + digest.String()
+	start := time.Now()
+	have, err := c.head(ctx, ref)
+	if err != nil {
+		return explain(fmt.Errorf("%s: %w", object, err), "push image", repo)
+	}
+	manifest, err := img.RawManifest()
+	if err != nil {
+		return err
+	}
+	event := Event{Kind: KindExists, Object: object, Repository: displayName(repo), Size: int64(len(manifest))}
+	if have != nil {
+		// A manifest is only accepted when its blobs are there.
+		c.opts.Events(event)
+		return nil
+	}
+	if err := c.pushBlobs(ctx, img, repo, done); err != nil {
+		return err
+	}
+	if err := try(ctx, func(ctx context.Context) error { return c.pusher.Put(ctx, ref, img) }); err != nil {
+		return explain(fmt.Errorf("%s: %w", object, err), "push image", repo)
+	}
+	event.Kind, event.Duration = KindPushed, time.Since(start)
+	c.opts.Events(event)
+	return nil
+}
+
+func (c *Client) pushBlobs(ctx context.Context, img v1.Image, repo name.Repository, done []name.Repository) error {
+	layers, err := img.Layers()
+	if err != nil {
+		return err
+	}
+	config, err := partial.ConfigLayer(img)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(c.opts.Jobs)
+	for _, l := range layers {
+		group.Go(func() error { return c.upload(ctx, repo, "layer", l, done) })
+	}
+	group.Go(func() error { return c.upload(ctx, repo, "config", config, done) })
+	return group.Wait()
+}
+
+// Upload puts one layer into repository (HOST/NAME), so that it need not wait
+// for the image that it is part of. A layer that is there, or can be mounted,
+// is not uploaded.
+func (c *Client) Upload(ctx context.Context, repository string, l v1.Layer) error {
+	parsed, err := c.parse(ctx, repository)
+	if err != nil {
+		return err
+	}
+	return c.upload(ctx, parsed.Context(), "layer", l, nil)
+}
+
+func (c *Client) upload(ctx context.Context, repo name.Repository, what string, l v1.Layer, done []name.Repository) error {
+	digest, err := l.Digest()
+	if err != nil {
+		return err
+	}
+	object := what + " " + digest.String()
+	size, err := l.Size()
+	if err != nil {
+		return fmt.Errorf("%s: %w", object, err)
+	}
+	media, err := l.MediaType()
+	if err != nil {
+		return fmt.Errorf("%s: %w", object, err)
+	}
+	if what == "layer" && !media.IsDistributable() {
+		return nil // a foreign layer: it is only named, never uploaded
+	}
+	l = c.withOrigin(bind(ctx, l), digest, repo, done)
+	start := time.Now()
+	event := Event{Kind: KindPushed, Object: object, Repository: displayName(repo), Size: size}
+	err = try(ctx, func(ctx context.Context) error {
+		if uploadErr := c.pusher.Upload(ctx, repo, l); uploadErr != nil {
+			return uploadErr
+		}
+		seen, _ := ctx.Value(sightKey{}).(*sight)
+		seen.mu.Lock()
+		defer seen.mu.Unlock()
+		switch {
+		case seen.mounted:
+			event.Kind = KindMounted
+		case seen.exists, !seen.any:
+			event.Kind = KindExists // or uploaded by this client before
+		}
+		return nil
+	})
+	if err != nil {
+		return explain(fmt.Errorf("%s: %w", object, err), "push image", repo)
+	}
+	event.Duration = time.Since(start)
+	c.opts.Events(event)
+	return nil
+}
+
+// withOrigin says where on repo's registry the layer can be mounted from: where
+// it was pulled, or a repository to which the image has just been pushed.
+// Elsewhere the registry cannot look, and is not asked to.
+func (c *Client) withOrigin(l v1.Layer, digest v1.Hash, repo name.Repository, done []name.Repository) v1.Layer {
+	if m, ok := l.(*remote.MountableLayer); ok {
+		if from := m.Reference.Context(); from.RegistryStr() == repo.RegistryStr() && from != repo {
+			return m
+		}
+		l = m.Layer
+	}
+	for _, from := range done {
+		if from.RegistryStr() == repo.RegistryStr() {
+			return &remote.MountableLayer{Layer: l, Reference: from.Digest(digest.String())}
+		}
+	}
+	return l
+}
+
+// pushTag points tag at the manifest, which is in the repository.
+func (c *Client) pushTag(ctx context.Context, img v1.Image, digest v1.Hash, tag name.Tag) (existed bool, err error) {
+	start := time.Now()
+	event := Event{Kind: KindExists, Object: "tag " + display(tag), Repository: displayName(tag.Context())}
+	have, err := c.head(ctx, tag)
+	if err != nil {
+		return false, explain(fmt.Errorf("tag %s: %w", tag.TagStr(), err), "push image", tag.Context())
+	}
+	if have != nil && *have == digest {
+		c.opts.Events(event)
+		return true, nil
+	}
+	err = try(ctx, func(ctx context.Context) error { return c.pusher.Put(ctx, tag, img) })
+	if err != nil && isImmutable(err) {
+		// Somebody may have been quicker with the same image.
+		now, headErr := c.head(ctx, tag)
+		if headErr == nil && now != nil && *now == digest {
+			c.opts.Events(event)
+			return true, nil
+		}
+		if headErr == nil && now != nil {
+			return false, immutableTag(tag, *now, digest, err)
+		}
+	}
+	if err != nil {
+		return false, explain(fmt.Errorf("tag %s: %w", tag.TagStr(), err), "push image", tag.Context())
+	}
+	event.Kind, event.Duration = KindPushed, time.Since(start)
+	c.opts.Events(event)
+	return false, nil
+}

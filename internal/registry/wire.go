@@ -1,0 +1,127 @@
+package registry
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// defaultTransport is net/http's with limits on silence. A whole transfer has
+// none: a layer may have 50 GB.
+func defaultTransport() http.RoundTripper {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		ForceAttemptHTTP2:     true,
+		HTTP2:                 &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 30 * time.Second},
+		MaxIdleConnsPerHost:   32,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   15 * time.Second,
+		ResponseHeaderTimeout: 5 * time.Minute,
+		ReadBufferSize:        64 << 10,
+		WriteBufferSize:       64 << 10,
+	}
+}
+
+// sight is what the wire saw while one operation ran.
+type sight struct {
+	mu         sync.Mutex
+	any        bool
+	exists     bool
+	mounted    bool
+	retryAfter time.Duration
+}
+
+type sightKey struct{}
+
+func withSight(ctx context.Context) (context.Context, *sight) {
+	s := &sight{}
+	return context.WithValue(ctx, sightKey{}, s), s
+}
+
+// see notes what resp tells beyond what go-containerregistry reports.
+func (s *sight) see(resp *http.Response, req *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.any = true
+	switch {
+	case req.Method == http.MethodHead && strings.Contains(req.URL.Path, "/blobs/") && resp.StatusCode == http.StatusOK:
+		s.exists = true
+	case req.Method == http.MethodPost && strings.HasSuffix(req.URL.Path, "/blobs/uploads/") && resp.StatusCode == http.StatusCreated:
+		s.mounted = true
+	}
+	s.retryAfter = 0
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		s.retryAfter = time.Duration(seconds) * time.Second
+	}
+}
+
+// wire adds ECR's login to the requests for ECR's hosts, and only to those:
+// a blob's download is redirected to a host that must not see it.
+type wire struct {
+	base   http.RoundTripper
+	logins *logins
+}
+
+// RoundTrip implements http.RoundTripper.
+func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	login := w.logins.known(req.URL.Host)
+	if !login.ecr || login.given {
+		return w.send(req, req)
+	}
+	authorized, err := w.authorize(req, login.region, false)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := w.send(authorized, req)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+		return resp, err
+	}
+	// The token ended early (a role's session was revoked, a stand-in was
+	// started anew): once more with a new one, if the body can be sent again.
+	replay := req
+	if req.Body != nil && req.Body != http.NoBody {
+		if req.GetBody == nil {
+			return resp, nil
+		}
+		body, bodyErr := req.GetBody()
+		if bodyErr != nil {
+			return resp, nil //nolint:nilerr // the 401 is the better answer
+		}
+		replay = req.Clone(req.Context())
+		replay.Body = body
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
+	_ = resp.Body.Close()
+	authorized, err = w.authorize(replay, login.region, true)
+	if err != nil {
+		return nil, err
+	}
+	return w.send(authorized, req)
+}
+
+func (w *wire) send(req, seen *http.Request) (*http.Response, error) {
+	resp, err := w.base.RoundTrip(req)
+	if s, ok := req.Context().Value(sightKey{}).(*sight); ok && err == nil {
+		s.see(resp, seen)
+	}
+	return resp, err
+}
+
+func (w *wire) authorize(req *http.Request, region string, refused bool) (*http.Request, error) {
+	token, err := w.logins.token(req.Context(), region, refused)
+	if err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close()
+		}
+		return nil, err
+	}
+	clone := req.Clone(req.Context())
+	clone.Header.Set("Authorization", "Basic "+basic(token))
+	return clone, nil
+}
