@@ -1,0 +1,196 @@
+// Package build turns a Dockerfile and a context into an image, without a daemon.
+//
+// It knows neither GitHub nor AWS: images come from whatever Images says, and
+// the result is a v1.Image whose layers are on disk until Close.
+package build
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/moby/buildkit/solver/pb"
+
+	"github.com/towline/towline/internal/build/dockerfile"
+	"github.com/towline/towline/internal/build/progress"
+	"github.com/towline/towline/internal/build/sandbox"
+	"github.com/towline/towline/internal/build/snapshot"
+	"github.com/towline/towline/internal/build/solver"
+)
+
+// Images finds images in registries.
+type Images interface {
+	// Resolve gives the image that ref names for a platform, and the digest that
+	// pins ref: of its index, or of its manifest where there is no index.
+	Resolve(ctx context.Context, ref string, platform v1.Platform) (v1.Hash, v1.Image, error)
+}
+
+// Options says what to build.
+type Options struct {
+	// Context is the folder of the build context. Required.
+	Context string
+	// File is the Dockerfile. Required.
+	File string
+	// Display is the Dockerfile's path as messages show it. Default: File.
+	Display string
+	// Target is the stage to build. Default: the last.
+	Target string
+	// BuildArgs and Labels are as in the inputs of these names.
+	BuildArgs, Labels map[string]string
+	// Secrets are what RUN --mount=type=secret may ask for, by id.
+	Secrets map[string][]byte
+	// Platform is what to build for. Default: Machine.
+	Platform v1.Platform
+	// Machine is what this machine runs. Required.
+	Machine v1.Platform
+	// Images finds base images. Required.
+	Images Images
+	// Sandbox runs RUN steps. Without one, a RUN is an error.
+	Sandbox sandbox.Sandbox
+	// Dir is where the build keeps its trees and layers. It is made, and Close
+	// removes it. In place, it must be on the container's own filesystem.
+	Dir string
+	// Progress receives events; it may be nil.
+	Progress progress.Func
+	// Now tells the time that is written into the image. Default: time.Now.
+	Now func() time.Time
+}
+
+// Build builds an image. Close it when its layers are no longer needed.
+func Build(ctx context.Context, opts Options) (*Image, error) {
+	if opts.Platform.OS == "" {
+		opts.Platform = opts.Machine
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	store, err := snapshot.New(storeOptions(opts))
+	if err != nil {
+		return nil, err
+	}
+	image, err := run(ctx, opts, store)
+	if err != nil {
+		_ = store.Close()
+		return nil, err
+	}
+	image.store = store
+	return image, nil
+}
+
+func storeOptions(opts Options) snapshot.Options {
+	o := snapshot.Options{Dir: opts.Dir, Progress: opts.Progress}
+	if overlay, ok := opts.Sandbox.(sandbox.Overlay); ok {
+		o.Mount, o.Unmount = overlay.MountOverlay, overlay.UnmountOverlay
+		o.UserXattr, o.IgnoreOwner = overlay.UserXattr(), overlay.SingleOwner()
+	}
+	return o
+}
+
+func run(ctx context.Context, opts Options, store *snapshot.Store) (*Image, error) {
+	images := &images{Images: opts.Images, known: map[imageKey]*resolved{}}
+	s, err := solver.New(solver.Options{
+		Store: store, Sandbox: opts.Sandbox, Images: images, Secrets: opts.Secrets,
+		Platform: opts.Machine, Progress: opts.Progress,
+		Contexts: map[string]string{
+			dockerfile.ContextSource: opts.Context,
+			dockerfile.FileSource:    filepath.Dir(opts.File),
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close() //nolint:errcheck // nothing is left to do with its error
+	result, err := dockerfile.Build(ctx, dockerfile.Options{
+		Executor: &executor{solver: s, store: store, images: images},
+		Filename: filepath.Base(opts.File), Display: opts.Display,
+		Target: opts.Target, BuildArgs: opts.BuildArgs, Labels: opts.Labels,
+		Platform: opts.Platform, Machine: opts.Machine, Progress: opts.Progress,
+	})
+	if err != nil {
+		return nil, err
+	}
+	layers, err := store.Layers(ctx, result.Ref)
+	if err != nil {
+		return nil, err
+	}
+	return assemble(result, layers, opts.Now())
+}
+
+// executor does what the frontend asks for.
+type executor struct {
+	solver *solver.Solver
+	store  *snapshot.Store
+	images *images
+}
+
+func (e *executor) Solve(ctx context.Context, def *pb.Definition) (*snapshot.Ref, error) {
+	return e.solver.Solve(ctx, def)
+}
+
+func (e *executor) View(ctx context.Context, ref *snapshot.Ref) (*snapshot.View, error) {
+	return e.store.View(ctx, ref)
+}
+
+func (e *executor) ImageConfig(ctx context.Context, ref string, platform v1.Platform) (v1.Hash, []byte, error) {
+	r, err := e.images.resolve(ctx, ref, platform)
+	if err != nil {
+		return v1.Hash{}, nil, err
+	}
+	config, err := r.image.RawConfigFile()
+	if err != nil {
+		return v1.Hash{}, nil, fmt.Errorf("image %s: %w", ref, err)
+	}
+	return r.digest, config, nil
+}
+
+// images asks a registry once for each image.
+type images struct {
+	Images
+
+	mu    sync.Mutex
+	known map[imageKey]*resolved
+}
+
+type imageKey struct{ ref, platform string }
+
+type resolved struct {
+	once   sync.Once
+	digest v1.Hash
+	image  v1.Image
+	err    error
+}
+
+// Image gives the image itself; ref holds a digest.
+func (i *images) Image(ctx context.Context, ref string, platform v1.Platform) (v1.Image, error) {
+	r, err := i.resolve(ctx, ref, platform)
+	if err != nil {
+		return nil, err
+	}
+	return r.image, nil
+}
+
+func (i *images) resolve(ctx context.Context, ref string, platform v1.Platform) (*resolved, error) {
+	r := i.entry(imageKey{ref, platform.String()}, &resolved{})
+	r.once.Do(func() {
+		r.digest, r.image, r.err = i.Resolve(ctx, ref, platform)
+	})
+	if r.err != nil {
+		return nil, r.err
+	}
+	// The frontend pins the reference; asking by the pin is the same question.
+	i.entry(imageKey{ref + "@" + r.digest.String(), platform.String()}, r)
+	return r, nil
+}
+
+func (i *images) entry(key imageKey, fresh *resolved) *resolved {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if r := i.known[key]; r != nil {
+		return r
+	}
+	i.known[key] = fresh
+	return fresh
+}

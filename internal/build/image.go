@@ -1,0 +1,155 @@
+package build
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/towline/towline/internal/build/dockerfile"
+	"github.com/towline/towline/internal/build/snapshot"
+)
+
+// Image is a built image. Its layers are those of its base, which may still be
+// in their registry only, and the new ones, which are on disk.
+type Image struct {
+	config   []byte
+	manifest []byte
+	layers   []v1.Layer
+	store    *snapshot.Store
+}
+
+// Close removes what the build left on disk, new layers included.
+func (i *Image) Close() error {
+	if i.store == nil {
+		return nil
+	}
+	return i.store.Close()
+}
+
+// assemble makes the image: the frontend's config with the layers and the
+// history that belongs to them (OCI image-spec, config.md).
+func assemble(result *dockerfile.Result, layers []v1.Layer, now time.Time) (*Image, error) {
+	if result.Epoch != nil {
+		now = *result.Epoch
+	}
+	config, err := finishConfig(result.Config, layers, now)
+	if err != nil {
+		return nil, err
+	}
+	image := &Image{config: config, layers: layers}
+	manifest := v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Layers: []v1.Descriptor{}}
+	digest, size, err := v1.SHA256(bytes.NewReader(config))
+	if err != nil {
+		return nil, fmt.Errorf("image config: %w", err)
+	}
+	manifest.Config = v1.Descriptor{MediaType: types.OCIConfigJSON, Digest: digest, Size: size}
+	for _, l := range layers {
+		d, err := partial.Descriptor(l)
+		if err != nil {
+			return nil, fmt.Errorf("layer: %w", err)
+		}
+		manifest.Layers = append(manifest.Layers, v1.Descriptor{MediaType: ociMediaType(d.MediaType), Digest: d.Digest, Size: d.Size, URLs: d.URLs})
+	}
+	if image.manifest, err = json.Marshal(manifest); err != nil {
+		return nil, fmt.Errorf("image manifest: %w", err)
+	}
+	return image, nil
+}
+
+// ociMediaType gives Docker's layer types their OCI names: one manifest holds one family.
+func ociMediaType(t types.MediaType) types.MediaType {
+	switch t {
+	case types.DockerLayer:
+		return types.OCILayer
+	case types.DockerUncompressedLayer:
+		return types.OCIUncompressedLayer
+	case types.DockerForeignLayer:
+		return types.OCIRestrictedLayer
+	default:
+		return t
+	}
+}
+
+// finishConfig completes a config, leaving alone what it does not know.
+func finishConfig(raw []byte, layers []v1.Layer, now time.Time) ([]byte, error) {
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(raw, &fields); err != nil {
+		return nil, fmt.Errorf("image config: %w", err)
+	}
+	rootfs := v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{}}
+	for _, l := range layers {
+		diffID, err := l.DiffID()
+		if err != nil {
+			return nil, fmt.Errorf("layer: %w", err)
+		}
+		rootfs.DiffIDs = append(rootfs.DiffIDs, diffID)
+	}
+	var history []history
+	if raw, ok := fields["history"]; ok {
+		if err := json.Unmarshal(raw, &history); err != nil {
+			return nil, fmt.Errorf("image config: history: %w", err)
+		}
+	}
+	history = alignHistory(history, len(layers), now)
+	set := map[string]any{"rootfs": rootfs, "history": history}
+	if _, ok := fields["created"]; !ok {
+		set["created"] = now.UTC()
+		if n := len(history); n > 0 && history[n-1].Created != nil {
+			set["created"] = history[n-1].Created
+		}
+	}
+	for name, value := range set {
+		encoded, err := json.Marshal(value)
+		if err != nil {
+			return nil, fmt.Errorf("image config: %s: %w", name, err)
+		}
+		fields[name] = encoded
+	}
+	out, err := json.Marshal(fields)
+	if err != nil {
+		return nil, fmt.Errorf("image config: %w", err)
+	}
+	return out, nil
+}
+
+// history is one entry of a config's history (OCI image-spec, config.md); unlike
+// v1.History it keeps a missing time apart from a zero one.
+type history struct {
+	Created    *time.Time `json:"created,omitempty"`
+	CreatedBy  string     `json:"created_by,omitempty"`
+	Author     string     `json:"author,omitempty"`
+	Comment    string     `json:"comment,omitempty"`
+	EmptyLayer bool       `json:"empty_layer,omitempty"`
+}
+
+// alignHistory makes as many entries own a layer as there are layers, as
+// BuildKit's exporter does, and gives every entry a time: surplus entries own
+// none, and surplus layers get an entry.
+func alignHistory(entries []history, layers int, now time.Time) []history {
+	out := make([]history, 0, len(entries))
+	owned := 0
+	for _, e := range entries {
+		if !e.EmptyLayer && owned == layers {
+			e.EmptyLayer = true
+		}
+		if !e.EmptyLayer {
+			owned++
+		}
+		out = append(out, e)
+	}
+	for ; owned < layers; owned++ {
+		out = append(out, history{Comment: "towline"})
+	}
+	at := now.UTC()
+	for i := range out {
+		if out[i].Created == nil {
+			out[i].Created = &at
+		}
+	}
+	return out
+}

@@ -1,0 +1,160 @@
+// Package snapshot holds the states of a root filesystem during a build.
+//
+// A state is a chain of layers, and it is on disk only when something needs it.
+// A stage that only copies files works on an outline of its base (folders,
+// links and empty files), so its base is never unpacked. A RUN needs the whole
+// tree: plain folders, which the last user takes over instead of copying, or
+// overlayfs where the kernel lets us mount it.
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/towline/towline/internal/build/layer"
+	"github.com/towline/towline/internal/build/progress"
+)
+
+// Options configures a Store.
+type Options struct {
+	// Dir is where trees and layers are kept. It is made when missing. In the
+	// in-place sandbox it must be on the container's own filesystem.
+	Dir string
+	// Mount mounts an overlay at merged and Unmount ends it; nil works with
+	// plain folders.
+	Mount   func(merged, upper, work string, lowers []string) error
+	Unmount func(merged string) error
+	// UserXattr marks opaque folders by user.overlay.opaque, as an overlay
+	// that was mounted in a user namespace needs it.
+	UserXattr bool
+	// IgnoreOwner leaves every owner as it is: for a user namespace with one user.
+	IgnoreOwner bool
+	// SourceDateEpoch clamps the times in layers. Default: times as they are.
+	SourceDateEpoch *time.Time
+	// Progress receives events; it may be nil.
+	Progress progress.Func
+}
+
+// Store keeps the snapshots of one build.
+type Store struct {
+	opts Options
+	next atomic.Int64
+
+	mu     sync.Mutex
+	parked map[*Ref]*folder
+	lowers map[v1.Hash]*lower
+}
+
+// New makes a Store in opts.Dir.
+func New(opts Options) (*Store, error) {
+	for _, sub := range []string{"trees", "layers"} {
+		if err := os.MkdirAll(filepath.Join(opts.Dir, sub), 0o700); err != nil {
+			return nil, fmt.Errorf("snapshot store: %w", err)
+		}
+	}
+	return &Store{opts: opts, parked: map[*Ref]*folder{}, lowers: map[v1.Hash]*lower{}}, nil
+}
+
+// Dir is a new empty folder in the store, for the caller's own use.
+func (s *Store) Dir(name string) (string, error) {
+	dir := filepath.Join(s.opts.Dir, "trees", name+"-"+strconv.FormatInt(s.next.Add(1), 10))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", fmt.Errorf("snapshot store: %w", err)
+	}
+	return dir, nil
+}
+
+// Ref is an immutable state of a root filesystem.
+type Ref struct {
+	name  string
+	chain []v1.Layer
+
+	// source is set for a state that is a plain folder, such as a build
+	// context; its layer is made when somebody asks for it.
+	source string
+	once   sync.Once
+	err    error
+
+	// fill lets one goroutine at a time put the state on disk.
+	fill sync.Mutex
+}
+
+// Image is the state that an image's layers make.
+func (s *Store) Image(name string, layers []v1.Layer) *Ref {
+	return &Ref{name: name, chain: layers}
+}
+
+// Folder is the state that is the folder dir, which must not change any more.
+func (s *Store) Folder(name, dir string) *Ref {
+	return &Ref{name: name, source: dir}
+}
+
+// Layers lists the layers of ref, lowest first.
+func (s *Store) Layers(ctx context.Context, ref *Ref) ([]v1.Layer, error) {
+	if ref == nil {
+		return nil, nil
+	}
+	if ref.source != "" {
+		ref.once.Do(func() { ref.chain, ref.err = s.packFolder(ctx, ref) })
+	}
+	return ref.chain, ref.err
+}
+
+func (s *Store) packFolder(ctx context.Context, ref *Ref) ([]v1.Layer, error) {
+	index, err := layer.Scan(ctx, ref.source, layer.ScanOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", ref.name, err)
+	}
+	blob, err := s.pack(ctx, ref.source, layer.Compare(&layer.Index{}, index, nil))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", ref.name, err)
+	}
+	return []v1.Layer{blob.Layer()}, nil
+}
+
+func (s *Store) pack(ctx context.Context, root string, changes []layer.Change) (*layer.Blob, error) {
+	return layer.Pack(ctx, filepath.Join(s.opts.Dir, "layers"), root, changes,
+		layer.WriteOptions{SourceDateEpoch: s.opts.SourceDateEpoch})
+}
+
+// Forget drops what the store keeps on disk for ref. Its layers stay.
+func (s *Store) Forget(ref *Ref) error {
+	s.mu.Lock()
+	f := s.parked[ref]
+	if f == nil || f.views > 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	delete(s.parked, ref)
+	s.mu.Unlock()
+	if err := os.RemoveAll(f.path); err != nil {
+		return fmt.Errorf("%s: %w", ref.name, err)
+	}
+	return nil
+}
+
+// Close ends what is mounted and removes everything that the store holds.
+func (s *Store) Close() error {
+	if s.opts.Unmount != nil {
+		mounted, err := filepath.Glob(filepath.Join(s.opts.Dir, "trees", "*", "merged"))
+		if err != nil {
+			return fmt.Errorf("snapshot store: %w", err)
+		}
+		for _, dir := range mounted {
+			// Most are no longer mounted; what still is goes away with the mount namespace.
+			_ = s.opts.Unmount(dir)
+		}
+	}
+	if err := os.RemoveAll(s.opts.Dir); err != nil {
+		return fmt.Errorf("snapshot store: %w", err)
+	}
+	return nil
+}

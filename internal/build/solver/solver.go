@@ -1,0 +1,216 @@
+// Package solver runs an LLB definition.
+//
+// BuildKit's scheduler orders the operations, runs the independent ones side by
+// side and recognises equal ones; this package is what it calls: sources, file
+// operations by BuildKit's own FileOpSolver, and RUN steps in a sandbox.
+package solver
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/pb"
+	digest "github.com/opencontainers/go-digest"
+
+	"github.com/towline/towline/internal/build/progress"
+	"github.com/towline/towline/internal/build/sandbox"
+	"github.com/towline/towline/internal/build/snapshot"
+)
+
+// Images finds images in registries.
+type Images interface {
+	// Image gives the image that ref names for a platform; ref holds a digest.
+	Image(ctx context.Context, ref string, platform v1.Platform) (v1.Image, error)
+}
+
+// Options configures a Solver.
+type Options struct {
+	// Store keeps the states of root filesystems. Required.
+	Store *snapshot.Store
+	// Sandbox runs RUN steps. Required.
+	Sandbox sandbox.Sandbox
+	// Images finds base images. Required.
+	Images Images
+	// Contexts maps the names of local sources to folders.
+	Contexts map[string]string
+	// Secrets are what RUN --mount=type=secret may ask for, by id.
+	Secrets map[string][]byte
+	// Platform is what this machine runs.
+	Platform v1.Platform
+	// Workspace is cut off file names in messages, so that they are relative to it.
+	Progress progress.Func
+}
+
+// Solver runs definitions; states that several definitions share are made once.
+type Solver struct {
+	opts   Options
+	solver *solver.Solver
+	job    *solver.Job
+	caches cacheMounts
+	serial bool
+
+	// running keeps file operations away from folders that a sandbox without
+	// mounts has moved into a RUN's root filesystem.
+	running sync.RWMutex
+	// run lets one RUN at a time where the sandbox allows no more.
+	run sync.Mutex
+
+	mu     sync.Mutex
+	left   map[edgeKey]*atomic.Int64
+	whole  map[edgeKey]bool
+	places map[digest.Digest]place
+	cached map[digest.Digest]bool
+}
+
+// New makes a Solver. Close it.
+func New(opts Options) (*Solver, error) {
+	s := &Solver{
+		opts:   opts,
+		serial: opts.Sandbox == nil || opts.Sandbox.Name() != "namespaces",
+		left:   map[edgeKey]*atomic.Int64{},
+		whole:  map[edgeKey]bool{},
+		places: map[digest.Digest]place{},
+		cached: map[digest.Digest]bool{},
+	}
+	s.caches.store = opts.Store
+	s.solver = solver.NewSolver(solver.SolverOpt{
+		ResolveOpFunc: func(v solver.Vertex, _ solver.Builder) (solver.Op, error) { return s.resolve(v) },
+	})
+	job, err := s.solver.NewJob("build")
+	if err != nil {
+		return nil, fmt.Errorf("solver: %w", err)
+	}
+	s.job = job
+	return s, nil
+}
+
+// Close ends the solver.
+func (s *Solver) Close() error {
+	err := s.job.Discard()
+	s.solver.Close()
+	if err != nil {
+		return fmt.Errorf("solver: %w", err)
+	}
+	return nil
+}
+
+// Solve runs def and gives its result; nil is the empty filesystem.
+func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*snapshot.Ref, error) {
+	g, err := load(def)
+	if err != nil || g == nil {
+		return nil, err
+	}
+	s.learn(g, def.Source)
+	result, err := s.job.Build(ctx, g.root)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, cause
+		}
+		return nil, err
+	}
+	return refOf(result)
+}
+
+// learn adds what a graph says to what is known of the operations.
+func (s *Solver) learn(g *graph, source *pb.Source) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, n := range g.uses {
+		if s.left[key] == nil {
+			s.left[key] = &atomic.Int64{}
+		}
+		s.left[key].Add(int64(n))
+	}
+	for key := range g.whole {
+		s.whole[key] = true
+	}
+	// The result of a definition is still wanted when its last use in it has ended.
+	root := keyOf(g.root)
+	if s.left[root] == nil {
+		s.left[root] = &atomic.Int64{}
+	}
+	s.left[root].Add(1)
+	for dgst, p := range placesOf(source) {
+		s.places[dgst] = p
+	}
+}
+
+// done counts one use of an output as done, and says whether it was the last.
+func (s *Solver) done(e solver.Edge) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left := s.left[keyOf(e)]
+	return left != nil && left.Add(-1) <= 0
+}
+
+// wantsWhole says whether somebody will look into this output or run on it.
+func (s *Solver) wantsWhole(v *vertex, index int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.whole[edgeKey{v.digest, solver.Index(index)}]
+}
+
+func (s *Solver) place(v *vertex) place {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.places[v.digest]
+}
+
+// place is where an operation stands in a Dockerfile; line 0 is unknown.
+type place struct {
+	file string
+	line int
+}
+
+func placesOf(source *pb.Source) map[digest.Digest]place {
+	places := map[digest.Digest]place{}
+	if source == nil {
+		return places
+	}
+	for dgst, locations := range source.Locations {
+		for _, l := range locations.Locations {
+			if int(l.SourceIndex) >= len(source.Infos) || len(l.Ranges) == 0 {
+				continue
+			}
+			places[digest.Digest(dgst)] = place{source.Infos[l.SourceIndex].Filename, int(l.Ranges[0].Start.Line)}
+			break
+		}
+	}
+	return places
+}
+
+// result is a state as BuildKit's scheduler hands it around.
+type result struct {
+	id  string
+	ref *snapshot.Ref
+}
+
+func (r *result) ID() string                    { return r.id }
+func (r *result) Release(context.Context) error { return nil }
+func (r *result) Sys() any                      { return r.ref }
+func (r *result) Clone() solver.Result          { return r }
+
+func newResult(v *vertex, index int, ref *snapshot.Ref) solver.Result {
+	return &result{id: v.digest.String() + ":" + strconv.Itoa(index), ref: ref}
+}
+
+func refOf(r solver.Result) (*snapshot.Ref, error) {
+	ref, ok := r.Sys().(*snapshot.Ref)
+	if !ok {
+		return nil, fmt.Errorf("solver: result of type %T", r.Sys())
+	}
+	return ref, nil
+}
+
+// last says whether only one use of an output is left.
+func (s *Solver) last(e solver.Edge) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left := s.left[keyOf(e)]
+	return left != nil && left.Load() <= 1
+}

@@ -1,0 +1,171 @@
+package solver
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/containerd/continuity/fs"
+	"github.com/moby/buildkit/solver/llbsolver/file"
+	"github.com/moby/buildkit/solver/llbsolver/ops/fileoptypes"
+	"github.com/moby/buildkit/solver/pb"
+	archive "github.com/moby/go-archive"
+	"github.com/moby/go-archive/compression"
+	"github.com/tonistiigi/fsutil/copy"
+)
+
+// unpacker is BuildKit's file backend, except that ADD unpacks archives without
+// chroot and unshare, which a container may not call.
+type unpacker struct {
+	*file.Backend
+}
+
+// Copy unpacks the archives among an ADD's sources, and copies the rest.
+func (u *unpacker) Copy(ctx context.Context, src, dest, user, group fileoptypes.Mount, action *pb.FileActionCopy) error {
+	if !action.AttemptUnpackDockerCompatibility {
+		return u.Backend.Copy(ctx, src, dest, user, group, action)
+	}
+	from, to, err := folders(src, dest)
+	if err != nil {
+		return err
+	}
+	names := []string{action.Src}
+	if action.AllowWildcard {
+		if names, err = copy.ResolveWildcards(from, clean(action.Src), action.FollowSymlink); err != nil {
+			return fmt.Errorf("%s: %w", action.Src, err)
+		}
+		if len(names) == 0 && !action.AllowEmptyWildcard {
+			return fmt.Errorf("%s not found", action.Src)
+		}
+	}
+	for _, name := range names {
+		one := action.CloneVT()
+		one.Src, one.AllowWildcard, one.AttemptUnpackDockerCompatibility = name, false, false
+		unpacked, err := u.unpack(from, to, user, group, one)
+		if err != nil {
+			return err
+		}
+		if unpacked {
+			continue
+		}
+		if err := u.Backend.Copy(ctx, src, dest, user, group, one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *unpacker) unpack(from, to string, userMount, groupMount fileoptypes.Mount, action *pb.FileActionCopy) (bool, error) {
+	path, err := fs.RootPath(from, action.Src)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", action.Src, err)
+	}
+	if !isArchive(path) {
+		return false, nil
+	}
+	dest, err := fs.RootPath(to, clean(action.Dest))
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", action.Dest, err)
+	}
+	owner, err := u.owner(action.Owner, userMount, groupMount)
+	if err != nil {
+		return false, err
+	}
+	options := &archive.TarOptions{BestEffortXattrs: true}
+	chown := func(old *copy.User) (*copy.User, error) { return old, nil }
+	if owner != nil {
+		options.ChownOpts = &archive.ChownOpts{UID: owner.UID, GID: owner.GID}
+		chown = func(*copy.User) (*copy.User, error) { return owner, nil }
+	}
+	var at *time.Time
+	if action.Timestamp != -1 {
+		t := time.Unix(0, action.Timestamp)
+		at = &t
+	}
+	if _, err := copy.MkdirAll(dest, 0o755, chown, at); err != nil {
+		return false, fmt.Errorf("%s: %w", action.Dest, err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", action.Src, err)
+	}
+	defer f.Close() //nolint:errcheck // read only
+	if err := archive.Untar(f, dest, options); err != nil {
+		return false, fmt.Errorf("unpack %s: %w", action.Src, err)
+	}
+	return true, nil
+}
+
+func (u *unpacker) owner(owner *pb.ChownOpt, users, groups fileoptypes.Mount) (*copy.User, error) {
+	var um, gm *file.Mount
+	um, _ = users.(*file.Mount)
+	gm, _ = groups.(*file.Mount)
+	switch {
+	case um != nil && gm != nil:
+		return readOwner(owner, um.Mountable(), gm.Mountable())
+	case um != nil:
+		return readOwner(owner, um.Mountable(), nil)
+	case gm != nil:
+		return readOwner(owner, nil, gm.Mountable())
+	default:
+		return readOwner(owner, nil, nil)
+	}
+}
+
+func folders(src, dest fileoptypes.Mount) (from, to string, err error) {
+	for i, m := range []fileoptypes.Mount{src, dest} {
+		fm, ok := m.(*file.Mount)
+		if !ok {
+			return "", "", fmt.Errorf("file operation: mount of type %T", m)
+		}
+		mounts, _, err := fm.Mountable().Mount()
+		if err != nil {
+			return "", "", fmt.Errorf("file operation: %w", err)
+		}
+		if i == 0 {
+			from = mounts[0].Source
+		} else {
+			to = mounts[0].Source
+		}
+	}
+	return from, to, nil
+}
+
+// isArchive says whether ADD would unpack a file: a tar, compressed or not.
+func isArchive(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close() //nolint:errcheck // read only
+	plain, err := compression.DecompressStream(f)
+	if err != nil {
+		return false
+	}
+	defer plain.Close() //nolint:errcheck // read only
+	_, err = tar.NewReader(plain).Next()
+	return err == nil || errors.Is(err, tar.ErrInsecurePath)
+}
+
+// clean is the path as BuildKit's file operations read it: rooted, and with the
+// slash or dot at its end, which means "what is in it".
+func clean(path string) string {
+	cleaned := filepath.Join("/", path)
+	switch {
+	case strings.HasSuffix(path, "/.") && cleaned != "/":
+		return cleaned + "/."
+	case strings.HasSuffix(path, "/") && cleaned != "/":
+		return cleaned + "/"
+	default:
+		return cleaned
+	}
+}
