@@ -1,0 +1,230 @@
+// Package deploy puts a task definition into an Amazon ECS service and follows
+// the deployment until it is truly over.
+//
+// A deployment is followed by its own identity: the ecs-svc/N of UpdateService's
+// answer and the service deployment that belongs to it, through all nine of its
+// states. "One deployment and running equals desired" is never taken for
+// success: that also holds before anything began, and after a rollback.
+//
+// Nothing is printed here: typed events say what happens, see Event.
+//
+// Only services with the ECS controller and the rolling strategy are deployed
+// to; others are refused before anything is changed. The three steps are kept
+// apart so that other kinds can join: look (AWS's answers become a snapshot),
+// judge (a pure function of it), and the loop around them.
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+
+	"github.com/towline/towline/internal/problem"
+)
+
+const (
+	// defaultWait is what the input wait-for-minutes stands at.
+	defaultWait = 30 * time.Minute
+	// rollbackWait bounds how long a rollback is followed.
+	rollbackWait = 15 * time.Minute
+	// attempts bounds how often a read is tried: the rates of ECS's API are
+	// shared by everything in the account and region.
+	attempts = 8
+	// parting bounds what is still asked after a cancellation: the runner
+	// kills the container 10 s after its signal.
+	parting = 1500 * time.Millisecond
+)
+
+// Options says where to deploy and how to wait. The zero value of each field
+// but Config and Service works.
+type Options struct {
+	// Config holds credentials, region, HTTP client and endpoints. Where it
+	// sets no retries, calls are tried up to 8 times.
+	Config aws.Config
+	// Cluster is a name or an ARN. Default: the cluster in Service's ARN, else
+	// "default".
+	Cluster string
+	// Service is a name or an ARN. Required.
+	Service string
+	// Wait follows the deployment until it is over; without it, Deploy returns
+	// once ECS has accepted the update.
+	Wait bool
+	// WaitLimit bounds Wait. Default: 30 minutes.
+	WaitLimit time.Duration
+	// RollbackOnFailure rolls back what fails or does not end in time, where
+	// ECS does not do so by itself.
+	RollbackOnFailure bool
+	// Events receives what happens, always from the calling goroutine. It may
+	// be nil.
+	Events func(Event)
+}
+
+// Client deploys to one service. Its methods are not for concurrent use; for
+// several services there is one Client each, and those may run side by side.
+type Client struct {
+	opts    Options
+	cluster string
+	ecs     *ecs.Client
+	logs    *cloudwatchlogs.Client
+	denied  map[string]bool // actions whose refusal has been told
+}
+
+// New gives a Client. It contacts nobody.
+func New(opts Options) *Client {
+	if opts.WaitLimit <= 0 {
+		opts.WaitLimit = defaultWait
+	}
+	cluster := opts.Cluster
+	if cluster == "" {
+		cluster = clusterOf(opts.Service)
+	}
+	return &Client{
+		opts:    opts,
+		cluster: cluster,
+		ecs: ecs.NewFromConfig(opts.Config, func(o *ecs.Options) {
+			if opts.Config.Retryer == nil && opts.Config.RetryMaxAttempts == 0 {
+				o.Retryer = retry.AddWithMaxAttempts(o.Retryer, attempts)
+			}
+		}),
+		logs:   cloudwatchlogs.NewFromConfig(opts.Config),
+		denied: map[string]bool{},
+	}
+}
+
+// Status is how a deployment ended, in the words of the output
+// deployment-status.
+type Status string
+
+const (
+	// StatusSucceeded: ECS completed this very deployment.
+	StatusSucceeded Status = "succeeded"
+	// StatusRolledBack: the deployment failed or ran out of time, and the service is
+	// back on what it ran before.
+	StatusRolledBack Status = "rolled-back"
+	// StatusFailed: the deployment failed and nothing was rolled back.
+	StatusFailed Status = "failed"
+	// StatusSuperseded: somebody else's later deployment replaced this one.
+	StatusSuperseded Status = "superseded"
+	// StatusTimedOut: the wait ran out; the deployment may still be under way.
+	StatusTimedOut Status = "timed-out"
+	// StatusStopped: somebody stopped the deployment.
+	StatusStopped Status = "stopped"
+	// StatusUnchanged: the service already runs this task definition, nothing was
+	// updated.
+	StatusUnchanged Status = "unchanged"
+	// StatusStarted: ECS accepted the update and how it ends is not known here:
+	// waiting was not asked for, was cancelled, or could not go on.
+	StatusStarted Status = "started"
+)
+
+// Outcome is what is known about a deployment when Deploy returns.
+type Outcome struct {
+	// Status is empty when nothing was started because of an error.
+	Status Status
+	// Reason is one line in ECS's or our own words, or empty.
+	Reason string
+	// DeploymentID is ECS's name of the deployment: "ecs-svc/1234567890".
+	DeploymentID string
+	// DeploymentARN is the service deployment's ARN, or empty where it cannot
+	// be read.
+	DeploymentARN string
+	// ConsoleURL shows the deployment in the AWS console; empty in partitions
+	// whose console is not known.
+	ConsoleURL string
+	// TaskDefinitionARN is what was deployed, PreviousARN what the service
+	// last ran well before, or empty when there is no such thing.
+	TaskDefinitionARN, PreviousARN string
+}
+
+// Deploy makes the service run the task definition arn and, with Wait, follows
+// the deployment until it is over.
+//
+// Every Status but StatusSucceeded, StatusUnchanged and (without Wait) StatusStarted comes with
+// a *problem.Error. When ctx ends while a deployment is under way, Deploy
+// returns within two seconds; the deployment goes on, and the error says which
+// and how to stop it.
+func (c *Client) Deploy(ctx context.Context, arn string) (Outcome, error) {
+	before, err := c.usable(ctx)
+	if err != nil {
+		return Outcome{TaskDefinitionARN: arn}, err
+	}
+	d, err := c.start(ctx, before, arn)
+	if err != nil {
+		out := d.outcome(c, "", "")
+		if d.uncertain {
+			out.Status = StatusStarted
+		}
+		return out, err
+	}
+	out, err := c.conclude(ctx, d)
+	c.emit(Done{Outcome: out})
+	return out, err
+}
+
+// conclude waits for a started deployment, rolls back where that is wanted,
+// and puts the end into words.
+func (c *Client) conclude(ctx context.Context, d *deployment) (Outcome, error) {
+	if d.unchanged {
+		return d.outcome(c, StatusUnchanged, "the service already runs this task definition"), nil
+	}
+	if !c.opts.Wait {
+		return d.outcome(c, StatusStarted, `not waited for (input "wait-for-service-stability" is false)`), nil
+	}
+	limit := fmt.Errorf("service not stable after %s (input \"wait-for-minutes\")", c.opts.WaitLimit)
+	waiting, cancel := context.WithTimeoutCause(ctx, c.opts.WaitLimit, limit)
+	defer cancel()
+	f := newFollower(c, d)
+	v, err := f.follow(waiting)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return c.parted(ctx, d)
+	case waiting.Err() != nil:
+		v = verdict{status: StatusTimedOut, reason: limit.Error()}
+	default:
+		return d.outcome(c, StatusStarted, "no longer watched: "+firstLine(err)), c.lost(d, err)
+	}
+	if v.status == StatusSucceeded {
+		return d.outcome(c, StatusSucceeded, f.praise()), nil
+	}
+	why := f.explain(ctx, v)
+	v = f.rollBack(ctx, v)
+	switch {
+	case ctx.Err() != nil:
+		return c.parted(ctx, d)
+	case v.status == StatusSucceeded:
+		return d.outcome(c, StatusSucceeded, f.praise()), nil
+	}
+	return d.outcome(c, v.status, joinReasons(v.reason, why.summary)), f.problem(v, why)
+}
+
+// parted is the end when the caller's context has ended: nothing is stopped,
+// the user learns what goes on.
+func (c *Client) parted(ctx context.Context, d *deployment) (Outcome, error) {
+	cause := context.Cause(ctx)
+	return d.outcome(c, StatusStarted, "no longer watched: "+cause.Error()), &problem.Error{
+		Op:  "wait for service " + c.serviceName(),
+		Err: fmt.Errorf("deployment %s goes on in cluster %s: %w", d.id, c.clusterName(), cause),
+		Fix: "To stop it: " + c.stopCommand(d),
+	}
+}
+
+// lost is the end when ECS's answers ceased.
+func (c *Client) lost(d *deployment, err error) error {
+	return &problem.Error{
+		Op:  "wait for service " + c.serviceName(),
+		Err: fmt.Errorf("deployment %s goes on, but can no longer be watched: %w", d.id, err),
+		Fix: "Look at its end in the console; to stop it: " + c.stopCommand(d),
+	}
+}
+
+func (c *Client) emit(e Event) {
+	if c.opts.Events != nil {
+		c.opts.Events(e)
+	}
+}

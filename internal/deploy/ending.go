@@ -1,0 +1,145 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/towline/towline/internal/problem"
+)
+
+// told is what is known about why a deployment did not succeed.
+type told struct {
+	explanation
+	detail []string
+}
+
+// explain gathers why tasks failed, after a last look at them.
+func (f *follower) explain(ctx context.Context, v verdict) told {
+	if v.status == StatusFailed || v.status == StatusRolledBack || v.status == StatusTimedOut {
+		last, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("no more time to look at failed tasks"))
+		defer cancel()
+		for range logLooks {
+			f.tasks.look(last)
+			if len(f.tasks.logs.waiting) == 0 || last.Err() != nil {
+				break
+			}
+			pause(last, early)
+		}
+	}
+	return f.tasks.why(f.events)
+}
+
+// why picks the most telling failure: known causes before exit codes before
+// unknown ones, then the most frequent, then the latest. Where no task was
+// even begun, the service's events are asked.
+func (w *taskWatch) why(events []string) told {
+	var best told
+	counts := map[string]int{}
+	for _, failure := range w.failed {
+		lines := w.logs.of(failure.TaskID)
+		e := explainTask(w.table, failure, lines)
+		counts[e.summary]++
+		if best.summary == "" || e.rank > best.rank || e.rank == best.rank && counts[e.summary] >= counts[best.summary] {
+			best = told{explanation: e, detail: w.detail(failure)}
+		}
+	}
+	if best.summary != "" {
+		return best
+	}
+	for _, message := range events {
+		if e, known := explainText(w.table, message); known {
+			best = told{explanation: e, detail: []string{message}}
+		}
+	}
+	return best
+}
+
+// detail is what ECS and the container themselves said of one failure.
+func (w *taskWatch) detail(f TaskFailed) []string {
+	head := fmt.Sprintf("task %s: %s", f.TaskID, f.StopCode)
+	if f.StoppedReason != "" {
+		head += ": " + f.StoppedReason
+	}
+	detail := []string{head}
+	for _, c := range f.Containers {
+		line := "container " + c.Name
+		if c.ExitCode != nil {
+			line += fmt.Sprintf(": exit code %d", *c.ExitCode)
+		}
+		if c.Reason != "" {
+			line += ": " + c.Reason
+		}
+		if c.ExitCode != nil || c.Reason != "" {
+			detail = append(detail, line)
+		}
+	}
+	// Another task's log serves where this one's was not read.
+	if lines := w.logs.of(f.TaskID); len(lines) > 0 {
+		detail = append(detail, lines...)
+	} else if n := len(w.logs.found); n > 0 {
+		detail = append(detail, w.logs.found[n-1].Lines...)
+	}
+	return detail
+}
+
+// praise is the reason of a success: what should be known in spite of it.
+func (f *follower) praise() string {
+	if f.d.desired == 0 {
+		return "the desired count is 0: no task was started, nothing was verified"
+	}
+	if n := len(f.tasks.failed); n > 0 {
+		return fmt.Sprintf("%s failed on the way", plural(n, "task"))
+	}
+	return ""
+}
+
+// problem is the error of a deployment that did not succeed.
+func (f *follower) problem(v verdict, t told) error {
+	e := &problem.Error{Op: "deploy to service " + f.c.serviceName(), Fix: t.fix, Detail: t.detail}
+	what := fmt.Sprintf("deployment %s of %s ", f.d.id, lastPart(f.d.taskDefinition))
+	switch v.status {
+	case StatusRolledBack:
+		what += "did not succeed"
+	case StatusTimedOut:
+		e.Input, e.Value = "wait-for-minutes", fmt.Sprint(f.c.opts.WaitLimit.Minutes())
+		what += "goes on with " + f.runs
+		if f.rolling {
+			what += ", on its way back"
+		}
+		e.Fix = firstOf(t.fix, "Look why its tasks are slow to become healthy, or raise wait-for-minutes.") +
+			" To stop the deployment: " + f.c.stopCommand(f.d)
+	case StatusSuperseded:
+		what += "was superseded"
+		e.Fix = "Let only one deployment at a time run for the service: give the job a concurrency group."
+		e.Detail = nil
+	case StatusStopped:
+		what += "was stopped by somebody"
+		e.Fix = "Look in CloudTrail for who called StopServiceDeployment, and run the job again."
+		e.Detail = nil
+	default:
+		what += "failed"
+		if f.d.previous != "" {
+			e.Fix = strings.TrimSpace(e.Fix + " To go back by hand: " + f.c.updateCommand(f.d.previous))
+		}
+	}
+	e.Err = errors.New(what + ": " + joinReasons(v.reason, t.summary))
+	if e.Fix == "" {
+		e.Fix = "Look at the service's events and at the logs of its tasks."
+	}
+	return e
+}
+
+// joinReasons puts ECS's verdict and the cause behind it into one line.
+func joinReasons(reason, summary string) string {
+	switch {
+	case summary == "":
+		return firstOf(reason, "no reason given")
+	case reason == "":
+		return summary
+	default:
+		return strings.TrimRight(reason, ". ") + ": " + summary
+	}
+}

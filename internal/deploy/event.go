@@ -1,0 +1,95 @@
+package deploy
+
+import "time"
+
+// Event is one of the types of this file. Texts that come from ECS or from
+// containers are untrusted.
+type Event interface{ event() }
+
+// Registered says which task definition will be deployed.
+type Registered struct {
+	ARN string
+	// Changed is false when an identical definition was already there and
+	// nothing was registered.
+	Changed bool
+}
+
+// Started says that ECS accepted the update, or that a deployment of the same
+// task definition was found under way and is followed (Joined).
+type Started struct {
+	DeploymentID, TaskDefinitionARN, PreviousARN string
+	ConsoleURL                                   string
+	Joined                                       bool
+}
+
+// Waiting is the state of the deployment's tasks: at each change, and every
+// 30 seconds without one.
+type Waiting struct {
+	DeploymentID string
+	// State is ECS's word: IN_PROGRESS, ROLLBACK_IN_PROGRESS, ...
+	State                             string
+	Running, Pending, Desired, Failed int
+	// Elapsed counts from the moment ECS accepted the update.
+	Elapsed time.Duration
+}
+
+// ServiceEvent is a line of the service's event log, each once, oldest first.
+type ServiceEvent struct {
+	At      time.Time
+	Message string
+}
+
+// ContainerEnd is how one container of a stopped task ended.
+type ContainerEnd struct {
+	Name string
+	// ExitCode is nil when the container never ran.
+	ExitCode *int
+	Reason   string
+	// Essential is true when its end ends the task; it is only known where the
+	// task definition could be read.
+	Essential bool
+}
+
+// TaskFailed says that a task of this deployment has failed, once per task.
+type TaskFailed struct {
+	TaskID, StopCode, StoppedReason string
+	Containers                      []ContainerEnd
+	// CreatedAt, StartedAt, StoppedAt are zero when ECS does not give them; a
+	// task without StartedAt never ran.
+	CreatedAt, StartedAt, StoppedAt time.Time
+	// Summary is one sentence about why, Fix what to do; Fix may be empty.
+	Summary, Fix string
+}
+
+// LogLines are the last lines that a container of a failed task wrote, oldest
+// first. Untrusted.
+type LogLines struct {
+	TaskID, Container string
+	Lines             []string
+}
+
+// RollingBack says that the service is going back to what it ran before.
+type RollingBack struct {
+	Reason string
+	// To is the task definition, or empty when only ECS knows it.
+	To string
+	// ByECS is true when ECS does it by itself, false when we asked for it.
+	ByECS bool
+}
+
+// Notice is something the user should know that is no failure: a missing
+// permission and what is lost by it.
+type Notice struct{ Message string }
+
+// Done is the last event of a Deploy that started or found a deployment.
+type Done struct{ Outcome Outcome }
+
+func (Registered) event()   {}
+func (Started) event()      {}
+func (Waiting) event()      {}
+func (ServiceEvent) event() {}
+func (TaskFailed) event()   {}
+func (LogLines) event()     {}
+func (RollingBack) event()  {}
+func (Notice) event()       {}
+func (Done) event()         {}

@@ -1,0 +1,165 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
+)
+
+const (
+	// early is the pause between looks at first, usual the one after a while.
+	// Service deployments may be read 20 times a second in a whole account.
+	early, usual = 2500 * time.Millisecond, 5 * time.Second
+	// earlyLooks is how many looks come early.
+	earlyLooks = 12
+	// mostMisses is how many looks in a row may fail, each already tried
+	// several times, before the watch is given up.
+	mostMisses = 5
+	// patience is how long ECS may take to begin a rollback of its own.
+	patience = time.Minute
+	// quiet is the longest time without a Waiting event.
+	quiet = 30 * time.Second
+)
+
+// follower watches one deployment until it is over.
+type follower struct {
+	c     *Client
+	d     *deployment
+	tasks *taskWatch
+
+	rolling   bool // a rollback of ours has been seen or asked for
+	announced bool // and told
+	failedAt  time.Time
+	events    []string
+	blind     int
+	last      Waiting
+	lastAt    time.Time
+	// runs is "1 of 2 tasks", for the end.
+	runs string
+	// going back: this deployment is itself a rollback.
+	back bool
+}
+
+func newFollower(c *Client, d *deployment) *follower {
+	return &follower{c: c, d: d, tasks: newTaskWatch(c, d)}
+}
+
+// follow looks until the deployment is over. The error is ctx's cause, or why
+// it can no longer be watched.
+func (f *follower) follow(ctx context.Context) (verdict, error) {
+	misses := 0
+	for look := 0; ; look++ {
+		v, err := f.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return verdict{}, context.Cause(ctx)
+		case err == nil && v.status != "":
+			return v, nil
+		case err == nil:
+			misses = 0
+		case !isPassing(err) || misses == mostMisses:
+			return verdict{}, err
+		default:
+			misses++
+			f.c.emit(Notice{Message: "ECS does not answer, asking again: " + firstLine(err)})
+		}
+		if look < earlyLooks {
+			pause(ctx, early)
+		} else {
+			pause(ctx, usual)
+		}
+	}
+}
+
+// errBlind is the end where ECS gives nothing to judge a deployment by.
+var errBlind = errors.New("ECS gives no rollout state for this service (Classic Load Balancer), and its service deployments cannot be read")
+
+// look reads everything once, tells what is new, and judges.
+func (f *follower) look(ctx context.Context) (verdict, error) {
+	s, err := f.c.describe(ctx)
+	if err != nil {
+		return verdict{}, err
+	}
+	f.d.desired = int(s.DesiredCount)
+	f.tellEvents(s)
+	state, err := f.state(ctx, s)
+	if err != nil {
+		return verdict{}, err
+	}
+	snap := snapshot{service: s, state: state, rolling: f.rolling, events: f.events}
+	snap.impatient = !f.failedAt.IsZero() && time.Since(f.failedAt) > patience
+	v := judge(f.d, snap)
+	if ours := named(s, f.d.id); ours != nil && ours.RolloutState == ecstypes.DeploymentRolloutStateFailed && f.failedAt.IsZero() {
+		f.failedAt = time.Now()
+	}
+	if f.blind++; !v.blind {
+		f.blind = 0
+	} else if f.blind > earlyLooks {
+		return v, errBlind
+	}
+	f.tasks.look(ctx)
+	if v.rolling {
+		f.rolling = true
+		f.announce(v.reason, true)
+	}
+	if v.status == "" && !f.rolling && !f.back {
+		if why, hopeless := f.tasks.hopeless(ctx, s, f.events); hopeless {
+			v = verdict{status: StatusFailed, reason: why, state: v.state, hopeless: true}
+		}
+	}
+	f.tellWaiting(s, snap.state, v)
+	return v, nil
+}
+
+// announce tells once that the service is going back.
+func (f *follower) announce(reason string, byECS bool) {
+	if !f.announced && !f.back {
+		f.announced = true
+		f.c.emit(RollingBack{Reason: reason, To: f.d.previous, ByECS: byECS})
+	}
+}
+
+// tellEvents tells the service's messages since our deployment began, each
+// once, oldest first.
+func (f *follower) tellEvents(s *ecstypes.Service) {
+	fresh := slices.DeleteFunc(slices.Clone(s.Events), func(e ecstypes.ServiceEvent) bool {
+		return f.d.events[aws.ToString(e.Id)] || aws.ToTime(e.CreatedAt).Before(f.d.since.Truncate(time.Second))
+	})
+	slices.SortStableFunc(fresh, func(a, b ecstypes.ServiceEvent) int {
+		return aws.ToTime(a.CreatedAt).Compare(aws.ToTime(b.CreatedAt))
+	})
+	for _, e := range fresh {
+		f.d.events[aws.ToString(e.Id)] = true
+		f.events = append(f.events, aws.ToString(e.Message))
+		f.c.emit(ServiceEvent{At: aws.ToTime(e.CreatedAt), Message: aws.ToString(e.Message)})
+	}
+}
+
+// tellWaiting tells how many tasks run when that has changed, and now and then.
+func (f *follower) tellWaiting(s *ecstypes.Service, state *ecstypes.ServiceDeployment, v verdict) {
+	w := Waiting{DeploymentID: f.d.id, State: v.state, Desired: int(s.DesiredCount), Failed: f.tasks.count()}
+	if ours := named(s, f.d.id); ours != nil {
+		w.Running, w.Pending, w.Desired = int(ours.RunningCount), int(ours.PendingCount), int(ours.DesiredCount)
+		w.Failed = max(w.Failed, int(ours.FailedTasks))
+	} else if state != nil && state.TargetServiceRevision != nil {
+		t := state.TargetServiceRevision
+		w.Running, w.Pending, w.Desired = int(t.RunningTaskCount), int(t.PendingTaskCount), int(t.RequestedTaskCount)
+	}
+	f.runs = plural(w.Running, "task") + " of " + plural(w.Desired, "") + " running"
+	if v.status != "" || w == f.last && time.Since(f.lastAt) < quiet {
+		return
+	}
+	f.last, f.lastAt = w, time.Now()
+	w.Elapsed = time.Since(f.d.since)
+	f.c.emit(w)
+}
+
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
+}

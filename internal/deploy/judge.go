@@ -1,0 +1,188 @@
+package deploy
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
+)
+
+// snapshot is what AWS says of the deployment at one moment, and what the
+// follower has seen before.
+type snapshot struct {
+	service *ecstypes.Service
+	// state is our service deployment; nil while it is not found or where it
+	// may not be read.
+	state *ecstypes.ServiceDeployment
+	// rolling: a rollback of ours has been seen or asked for.
+	rolling bool
+	// events are the service's messages since our deployment began.
+	events []string
+	// impatient: ours has failed a while ago, and ECS's own rollback has not
+	// begun.
+	impatient bool
+}
+
+// verdict is what a snapshot means. An empty status: the deployment goes on.
+type verdict struct {
+	status Status
+	// reason is one line, in ECS's own words where it has any.
+	reason string
+	// state is ECS's word for where the deployment stands.
+	state string
+	// rolling: the service is going back.
+	rolling bool
+	// hopeless: ECS would go on, but its tasks keep failing.
+	hopeless bool
+	// noWayBack: a rollback was tried and has failed.
+	noWayBack bool
+	// blind: ECS gives nothing to judge by.
+	blind bool
+}
+
+// judge says where the deployment stands. It is pure.
+func judge(d *deployment, s snapshot) verdict {
+	if s.state != nil {
+		return judgeState(d, s)
+	}
+	return judgeRollout(d, s)
+}
+
+// judgeState goes by the service deployment's status.
+// https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceDeployment.html
+func judgeState(d *deployment, s snapshot) verdict {
+	v := verdict{state: string(s.state.Status), reason: stateReason(s.state)}
+	switch s.state.Status {
+	case ecstypes.ServiceDeploymentStatusSuccessful:
+		v.status = StatusSucceeded
+	case ecstypes.ServiceDeploymentStatusRollbackRequested, ecstypes.ServiceDeploymentStatusRollbackInProgress:
+		v.rolling = true
+	case ecstypes.ServiceDeploymentStatusRollbackSuccessful:
+		v.status = StatusRolledBack
+	case ecstypes.ServiceDeploymentStatusRollbackFailed:
+		v.status, v.noWayBack = StatusFailed, true
+		v.reason = strings.TrimSuffix("the rollback failed: "+v.reason, ": ")
+	case ecstypes.ServiceDeploymentStatusStopped:
+		v.status, v.reason = judgeStopped(d, s)
+	default:
+		// PENDING, IN_PROGRESS, STOP_REQUESTED, and whatever ECS may invent:
+		// not over.
+	}
+	return v
+}
+
+// judgeStopped tells apart the three ways to STOPPED: replaced by a newer
+// deployment, failed where nothing rolls back, stopped by somebody.
+func judgeStopped(d *deployment, s snapshot) (Status, string) {
+	reason := stateReason(s.state)
+	now, ours := primary(s.service), named(s.service, d.id)
+	switch {
+	case triggered(s.state) || ours != nil && ours.RolloutState == ecstypes.DeploymentRolloutStateFailed:
+		if reason == "" && ours != nil {
+			reason = aws.ToString(ours.RolloutStateReason)
+		}
+		return StatusFailed, reason
+	case now != nil && aws.ToString(now.Id) != d.id:
+		return StatusSuperseded, replacedBy(now)
+	case mentions(reason, "supersed", "newer", "new deployment", "another deployment"):
+		return StatusSuperseded, reason
+	default:
+		return StatusStopped, reason
+	}
+}
+
+// triggered says whether ECS's own watch over the deployment has gone off.
+func triggered(state *ecstypes.ServiceDeployment) bool {
+	const off = ecstypes.ServiceDeploymentRollbackMonitorsStatusTriggered
+	return state.DeploymentCircuitBreaker != nil && state.DeploymentCircuitBreaker.Status == off ||
+		state.Alarms != nil && state.Alarms.Status == off
+}
+
+// judgeRollout goes by the deployments in DescribeServices' answer.
+func judgeRollout(d *deployment, s snapshot) verdict {
+	ours, now := named(s.service, d.id), primary(s.service)
+	if ours == nil || now == nil || aws.ToString(now.Id) != d.id {
+		return judgeReplaced(d, s, ours, now)
+	}
+	v := verdict{state: string(ours.RolloutState), reason: aws.ToString(ours.RolloutStateReason), rolling: s.rolling}
+	switch ours.RolloutState {
+	case ecstypes.DeploymentRolloutStateCompleted:
+		v.status, v.rolling = StatusSucceeded, false
+	case ecstypes.DeploymentRolloutStateFailed:
+		if d.breaker.rollback && !s.impatient {
+			v.rolling = true // ECS is about to begin it
+		} else {
+			v.status = StatusFailed
+		}
+	case "":
+		v.blind = true
+	}
+	return v
+}
+
+// judgeReplaced is for a deployment that is no longer the service's newest: a
+// rollback, or somebody else's.
+func judgeReplaced(d *deployment, s snapshot, ours, now *ecstypes.Deployment) verdict {
+	why, rolledBack := rollbackSign(d, s, ours, now)
+	if !rolledBack && !s.rolling {
+		return verdict{status: StatusSuperseded, reason: replacedBy(now), state: "gone"}
+	}
+	v := verdict{reason: why, state: "ROLLBACK_IN_PROGRESS", rolling: true}
+	if now == nil {
+		return v
+	}
+	switch now.RolloutState {
+	case ecstypes.DeploymentRolloutStateCompleted:
+		v.status = StatusRolledBack
+	case ecstypes.DeploymentRolloutStateFailed:
+		v.status, v.noWayBack = StatusFailed, true
+		v.reason = "the rollback failed: " + aws.ToString(now.RolloutStateReason)
+	}
+	return v
+}
+
+// rollbackSign looks for ECS's statement that it gave our deployment up.
+func rollbackSign(d *deployment, s snapshot, ours, now *ecstypes.Deployment) (string, bool) {
+	if ours != nil {
+		reason := aws.ToString(ours.RolloutStateReason)
+		if ours.RolloutState == ecstypes.DeploymentRolloutStateFailed || mentions(reason, "circuit breaker", "rolling back", "alarm") {
+			return reason, true
+		}
+	}
+	for _, e := range s.events {
+		if strings.Contains(e, "(deployment "+d.id+") deployment failed") ||
+			now != nil && strings.Contains(e, "rolling back to deployment "+aws.ToString(now.Id)) {
+			return e, true
+		}
+	}
+	return "", false
+}
+
+func replacedBy(now *ecstypes.Deployment) string {
+	if now == nil {
+		return "the deployment is gone"
+	}
+	return fmt.Sprintf("replaced by deployment %s of %s", aws.ToString(now.Id), lastPart(aws.ToString(now.TaskDefinition)))
+}
+
+func stateReason(state *ecstypes.ServiceDeployment) string {
+	if reason := aws.ToString(state.StatusReason); reason != "" {
+		return reason
+	}
+	if state.Rollback != nil {
+		return aws.ToString(state.Rollback.Reason)
+	}
+	return ""
+}
+
+// mentions says whether text holds one of the words, in any case.
+func mentions(text string, words ...string) bool {
+	text = strings.ToLower(text)
+	for _, w := range words {
+		if strings.Contains(text, w) {
+			return true
+		}
+	}
+	return false
+}

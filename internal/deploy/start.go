@@ -1,0 +1,236 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"github.com/towline/towline/internal/problem"
+)
+
+// deployment is what is followed.
+type deployment struct {
+	id             string // ecs-svc/N, from UpdateService's answer
+	arn            string // the service deployment's, once found
+	serviceARN     string
+	taskDefinition string
+	previous       string // where a rollback ends, or empty
+	since          time.Time
+	desired        int
+	breaker        breaker
+	joined         bool // found under way, not started by us
+	unchanged      bool // already there, completed
+	uncertain      bool // asked for, but ECS's answer was lost
+	// before and events are the service deployments and service events that
+	// were there before ours: none of them is ours.
+	before, events map[string]bool
+}
+
+func (d *deployment) outcome(c *Client, status Status, reason string) Outcome {
+	return Outcome{
+		Status: status, Reason: reason, DeploymentID: d.id, DeploymentARN: d.arn,
+		ConsoleURL:        c.consoleURL(d.serviceARN, d.arn),
+		TaskDefinitionARN: d.taskDefinition, PreviousARN: d.previous,
+	}
+}
+
+// start brings the service to the task definition arn, unless it is there or
+// on its way already. The deployment is never nil.
+func (c *Client) start(ctx context.Context, before *ecstypes.Service, arn string) (*deployment, error) {
+	d := &deployment{
+		serviceARN: aws.ToString(before.ServiceArn), taskDefinition: arn, previous: stable(before),
+		desired: int(before.DesiredCount), breaker: breakerOf(before),
+		before: map[string]bool{}, events: map[string]bool{},
+	}
+	in := &ecs.UpdateServiceInput{Service: aws.String(c.opts.Service), TaskDefinition: aws.String(arn)}
+	if c.cluster != "" {
+		in.Cluster = aws.String(c.cluster)
+	}
+	if was := primary(before); was != nil && aws.ToString(was.TaskDefinition) == arn {
+		switch was.RolloutState {
+		case ecstypes.DeploymentRolloutStateCompleted:
+			d.take(before, was)
+			d.unchanged = true
+			return d, nil
+		case ecstypes.DeploymentRolloutStateInProgress:
+			d.take(before, was)
+			d.joined = true
+			c.started(d)
+			return d, nil
+		case ecstypes.DeploymentRolloutStateFailed:
+			c.emit(Notice{Message: fmt.Sprintf("deployment %s of this task definition has failed before: a new one is forced", aws.ToString(was.Id))})
+			in.ForceNewDeployment = true
+		}
+	}
+	c.remember(ctx, d, before)
+	after, err := c.update(ctx, d, before, in)
+	if err != nil {
+		return d, err
+	}
+	now := primary(after)
+	if now == nil {
+		return d, c.lost(d, errors.New("the answer of ECS holds no PRIMARY deployment"))
+	}
+	d.take(after, now)
+	if was := primary(before); was != nil && aws.ToString(was.Id) == d.id {
+		// ECS made no new deployment: the task definition was the same.
+		d.joined = true
+		d.unchanged = now.RolloutState == ecstypes.DeploymentRolloutStateCompleted
+	}
+	if !d.unchanged {
+		c.started(d)
+	}
+	return d, nil
+}
+
+// take makes d the deployment that ECS calls now.
+func (d *deployment) take(s *ecstypes.Service, now *ecstypes.Deployment) {
+	d.id = aws.ToString(now.Id)
+	d.since = aws.ToTime(now.CreatedAt)
+	d.desired = int(s.DesiredCount)
+	if d.since.IsZero() {
+		d.since = time.Now()
+	}
+}
+
+func (c *Client) started(d *deployment) {
+	c.emit(Started{
+		DeploymentID: d.id, TaskDefinitionARN: d.taskDefinition, PreviousARN: d.previous,
+		ConsoleURL: c.consoleURL(d.serviceARN, d.arn), Joined: d.joined,
+	})
+}
+
+// remember notes what was there before the update.
+func (c *Client) remember(ctx context.Context, d *deployment, before *ecstypes.Service) {
+	for _, e := range before.Events {
+		d.events[aws.ToString(e.Id)] = true
+	}
+	if arn := aws.ToString(before.CurrentServiceDeployment); arn != "" {
+		d.before[arn] = true
+	}
+	if !c.opts.Wait {
+		return
+	}
+	known, err := c.serviceDeployments(ctx, time.Time{}, 1)
+	if err != nil {
+		return // the moment of their creation tells them apart as well
+	}
+	for _, b := range known {
+		d.before[aws.ToString(b.ServiceDeploymentArn)] = true
+	}
+}
+
+// update calls UpdateService once. Only a refusal for too many calls is simply
+// repeated: after an answer that was lost, ECS is first asked whether the
+// update took effect, for a second one might start a second deployment.
+func (c *Client) update(ctx context.Context, d *deployment, before *ecstypes.Service, in *ecs.UpdateServiceInput) (*ecstypes.Service, error) {
+	const tries = 4
+	for try := 1; ; try++ {
+		out, err := c.ecs.UpdateService(ctx, in, onlyThrottling)
+		if err == nil {
+			return out.Service, nil
+		}
+		if ctx.Err() == nil && !isPassing(err) {
+			return nil, c.updateProblem(d, err)
+		}
+		d.uncertain = true
+		now, asked := c.tookEffect(ctx, before, aws.ToString(in.TaskDefinition))
+		switch {
+		case now != nil:
+			d.uncertain = false
+			return now, nil
+		case ctx.Err() != nil:
+			return nil, c.uncertain(d, context.Cause(ctx))
+		case asked != nil:
+			return nil, c.uncertain(d, errors.Join(err, asked))
+		}
+		d.uncertain = false
+		if try == tries {
+			return nil, c.updateProblem(d, err)
+		}
+	}
+}
+
+// onlyThrottling retries nothing but refusals that say "too many calls".
+func onlyThrottling(o *ecs.Options) {
+	o.Retryer = retry.NewStandard(func(s *retry.StandardOptions) {
+		s.MaxAttempts = attempts
+		s.Retryables = []retry.IsErrorRetryable{retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
+			return aws.BoolTernary(isThrottled(err))
+		})}
+	})
+}
+
+// tookEffect asks whether the service is being moved to arn by a deployment
+// that was not there before. A nil service and a nil error mean that it is not.
+func (c *Client) tookEffect(ctx context.Context, before *ecstypes.Service, arn string) (*ecstypes.Service, error) {
+	if ctx.Err() == nil {
+		pause(ctx, 2*time.Second) // a request whose answer was lost may still be worked on
+	}
+	if ctx.Err() != nil {
+		last, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), parting, errors.New("no time left to ask ECS"))
+		defer cancel()
+		ctx = last
+	}
+	now, err := c.describe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	was, is := primary(before), primary(now)
+	switch {
+	case is == nil || was != nil && aws.ToString(is.Id) == aws.ToString(was.Id):
+		return nil, nil
+	case aws.ToString(is.TaskDefinition) == arn:
+		return now, nil
+	default:
+		return nil, fmt.Errorf("the service is now being moved to %s by deployment %s, which somebody else started",
+			aws.ToString(is.TaskDefinition), aws.ToString(is.Id))
+	}
+}
+
+func (c *Client) updateProblem(d *deployment, err error) error {
+	var (
+		gone    *ecstypes.ServiceNotActiveException
+		missing *ecstypes.ServiceNotFoundException
+	)
+	if errors.As(err, &gone) || errors.As(err, &missing) {
+		return &problem.Error{
+			Op: "update service", Input: "service", Value: c.opts.Service, Err: err,
+			Fix: "The service was deleted meanwhile: create it again.",
+		}
+	}
+	if !isPassing(err) && !isDenied(err) {
+		return &problem.Error{
+			Op: "update service " + c.serviceName(), Err: err,
+			Fix: fmt.Sprintf("Correct what ECS refuses: task definition %s does not fit the service.", d.taskDefinition),
+		}
+	}
+	return c.apiProblem("update service "+c.serviceName(), "", "", err)
+}
+
+// uncertain is the error for an update of which nobody knows whether it began.
+func (c *Client) uncertain(d *deployment, err error) error {
+	return &problem.Error{
+		Op:  "update service " + c.serviceName(),
+		Err: fmt.Errorf("it is not known whether the deployment of %s has begun: %w", d.taskDefinition, err),
+		Fix: fmt.Sprintf("Look at the service's deployments: aws ecs describe-services --cluster %s --services %s", c.clusterName(), c.serviceName()),
+	}
+}
+
+// pause waits for about d, a fifth more or less, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	d += time.Duration((rand.Float64() - 0.5) * 0.4 * float64(d)) //nolint:gosec // spreads calls, guards nothing
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

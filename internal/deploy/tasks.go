@@ -1,0 +1,210 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
+)
+
+// settled is how long ECS itself lets a task run before it counts as healthy,
+// where neither a load balancer nor a container checks it.
+const settled = 40 * time.Second
+
+// taskWatch looks for failing tasks of one deployment.
+type taskWatch struct {
+	c     *Client
+	d     *deployment
+	table []cause
+	logs  logReader
+	// over holds tasks that need no second look.
+	over   map[string]bool
+	failed []TaskFailed
+}
+
+func newTaskWatch(c *Client, d *deployment) *taskWatch {
+	return &taskWatch{c: c, d: d, table: causes(), logs: logReader{c: c, d: d}, over: map[string]bool{}}
+}
+
+// look tells of the tasks that have failed since the last look, and of what
+// they wrote. What cannot be read now is read at the next look.
+func (w *taskWatch) look(ctx context.Context) {
+	for _, t := range w.tasks(ctx, ecstypes.DesiredStatusStopped) {
+		arn := aws.ToString(t.TaskArn)
+		switch {
+		case aws.ToString(t.StartedBy) != w.d.id || isOrderly(t):
+			w.over[arn] = true
+		case hasEnded(t):
+			w.over[arn] = true
+			w.tell(ctx, t)
+		}
+	}
+	w.logs.look(ctx)
+}
+
+// tell emits one failure.
+func (w *taskWatch) tell(ctx context.Context, t ecstypes.Task) {
+	failure := TaskFailed{
+		TaskID: lastPart(aws.ToString(t.TaskArn)), StopCode: string(t.StopCode), StoppedReason: aws.ToString(t.StoppedReason),
+		CreatedAt: aws.ToTime(t.CreatedAt), StartedAt: aws.ToTime(t.StartedAt), StoppedAt: aws.ToTime(t.StoppedAt),
+	}
+	places := w.logs.places(ctx)
+	for _, container := range t.Containers {
+		end := ContainerEnd{Name: aws.ToString(container.Name), Reason: aws.ToString(container.Reason), Essential: places[aws.ToString(container.Name)].essential}
+		if container.ExitCode != nil {
+			end.ExitCode = aws.Int(int(*container.ExitCode))
+		}
+		failure.Containers = append(failure.Containers, end)
+	}
+	why := explainTask(w.table, failure, nil)
+	failure.Summary, failure.Fix = why.summary, why.fix
+	w.failed = append(w.failed, failure)
+	w.c.emit(failure)
+	w.logs.want(t, failure)
+}
+
+// count is how many tasks failed for a reason of their own: not because their
+// host or their Spot capacity was taken away.
+func (w *taskWatch) count() int {
+	n := 0
+	for _, f := range w.failed {
+		if !isTakenAway(f) {
+			n++
+		}
+	}
+	return n
+}
+
+// hopeless says whether ECS would try this deployment's tasks for ever: as many
+// have failed as would open its circuit breaker, and none has outlived them. A
+// service with a circuit breaker is left to it.
+func (w *taskWatch) hopeless(ctx context.Context, s *ecstypes.Service, events []string) (string, bool) {
+	ours := named(s, w.d.id)
+	if w.d.breaker.enabled || ours == nil {
+		return "", false
+	}
+	failed := max(w.count(), int(ours.FailedTasks))
+	limit := min(max((int(ours.DesiredCount)+1)/2, 3), 10)
+	given := slices.ContainsFunc(events, func(e string) bool {
+		return strings.Contains(e, "is unable to consistently start tasks successfully")
+	})
+	if failed < limit && !given || ours.RunningCount > 0 && w.anySteady(ctx) {
+		return "", false
+	}
+	if failed == 0 {
+		return "ECS is unable to consistently start tasks of this deployment, and none is running", true
+	}
+	return plural(failed, "task") + " of this deployment failed and none stays up", true
+}
+
+// anySteady says whether a task of ours has run for longer than those lived
+// that failed. Where tasks may not be read, those that run are believed.
+func (w *taskWatch) anySteady(ctx context.Context) bool {
+	longest := settled
+	for _, f := range w.failed {
+		if !f.StartedAt.IsZero() && !f.StoppedAt.IsZero() {
+			longest = max(longest, f.StoppedAt.Sub(f.StartedAt))
+		}
+	}
+	running := w.tasks(ctx, ecstypes.DesiredStatusRunning)
+	if len(running) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(running, func(t ecstypes.Task) bool {
+		return aws.ToString(t.StartedBy) == w.d.id && aws.ToString(t.LastStatus) == "RUNNING" &&
+			t.HealthStatus != ecstypes.HealthStatusUnhealthy && t.StartedAt != nil && time.Since(*t.StartedAt) > longest
+	})
+}
+
+// tasks reads the service's tasks in a desired status, but those that need no
+// second look. Stopped ones are visible for about an hour.
+func (w *taskWatch) tasks(ctx context.Context, status ecstypes.DesiredStatus) []ecstypes.Task {
+	const pages, batch = 5, 100
+	in := &ecs.ListTasksInput{ServiceName: aws.String(w.c.serviceName()), DesiredStatus: status}
+	if w.c.cluster != "" {
+		in.Cluster = aws.String(w.c.cluster)
+	}
+	var arns []string
+	for range pages {
+		var out *ecs.ListTasksOutput
+		ok, _ := w.c.spare(ctx, "ecs:ListTasks", lossOfTasks, func() (err error) {
+			out, err = w.c.ecs.ListTasks(ctx, in)
+			return err
+		})
+		if !ok {
+			return nil
+		}
+		arns = append(arns, out.TaskArns...)
+		if in.NextToken = out.NextToken; aws.ToString(in.NextToken) == "" {
+			break
+		}
+	}
+	arns = slices.DeleteFunc(arns, func(arn string) bool { return w.over[arn] })
+	var all []ecstypes.Task
+	for some := range slices.Chunk(arns, batch) {
+		var out *ecs.DescribeTasksOutput
+		ok, _ := w.c.spare(ctx, "ecs:DescribeTasks", lossOfTasks, func() (err error) {
+			out, err = w.c.ecs.DescribeTasks(ctx, &ecs.DescribeTasksInput{Cluster: in.Cluster, Tasks: some})
+			return err
+		})
+		if !ok {
+			return all
+		}
+		all = append(all, out.Tasks...)
+	}
+	slices.SortStableFunc(all, func(a, b ecstypes.Task) int {
+		return aws.ToTime(a.StoppedAt).Compare(aws.ToTime(b.StoppedAt))
+	})
+	return all
+}
+
+const lossOfTasks = "failing tasks are not named"
+
+// isOrderly says whether a task was stopped because the service no longer
+// wants it, which is no failure. Failed health checks are stopped by the
+// scheduler too.
+func isOrderly(t ecstypes.Task) bool {
+	switch t.StopCode {
+	case ecstypes.TaskStopCodeUserInitiated:
+		return true
+	case ecstypes.TaskStopCodeServiceSchedulerInitiated:
+		return !mentions(aws.ToString(t.StoppedReason), "failed", "unhealthy", "error")
+	}
+	return strings.HasPrefix(aws.ToString(t.StoppedReason), "Scaling activity initiated by")
+}
+
+// hasEnded says whether a task's end is known well enough to tell it: its
+// clean-up may take another half minute.
+func hasEnded(t ecstypes.Task) bool {
+	switch aws.ToString(t.LastStatus) {
+	case "STOPPED", "DEPROVISIONING", "DELETED":
+		return true
+	}
+	return slices.ContainsFunc(t.Containers, func(c ecstypes.Container) bool { return c.ExitCode != nil || aws.ToString(c.Reason) != "" })
+}
+
+// isTakenAway says whether a task ended because of what it ran on.
+func isTakenAway(f TaskFailed) bool {
+	switch ecstypes.TaskStopCode(f.StopCode) {
+	case ecstypes.TaskStopCodeSpotInterruption, ecstypes.TaskStopCodeTerminationNotice, ecstypes.TaskStopCodeInfrastructureHealth:
+		return true
+	}
+	return false
+}
+
+// plural gives "1 task", "2 tasks"; without a noun only the number.
+func plural(n int, noun string) string {
+	switch {
+	case noun == "":
+		return fmt.Sprint(n)
+	case n == 1:
+		return "1 " + noun
+	default:
+		return fmt.Sprintf("%d %ss", n, noun)
+	}
+}
