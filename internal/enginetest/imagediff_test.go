@@ -3,6 +3,7 @@ package enginetest
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -62,20 +63,24 @@ func image(t *testing.T, layers ...[]entry) v1.Image {
 func layerTar(t *testing.T, entries []entry) []byte {
 	t.Helper()
 	var buf bytes.Buffer
-	tw := tar.NewWriter(&buf)
-	for _, e := range entries {
-		e.Size = int64(len(e.body))
-		if err := tw.WriteHeader(&e.Header); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(tw, e.body); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := tw.Close(); err != nil {
+	if err := writeTar(&buf, entries); err != nil {
 		t.Fatal(err)
 	}
 	return buf.Bytes()
+}
+
+func writeTar(w io.Writer, entries []entry) error {
+	tw := tar.NewWriter(w)
+	for _, e := range entries {
+		e.Size = int64(len(e.body))
+		if err := tw.WriteHeader(&e.Header); err != nil {
+			return fmt.Errorf("%s: %w", e.Name, err)
+		}
+		if _, err := io.WriteString(tw, e.body); err != nil {
+			return fmt.Errorf("%s: %w", e.Name, err)
+		}
+	}
+	return tw.Close()
 }
 
 // with changes one thing of an entry.

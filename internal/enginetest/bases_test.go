@@ -1,0 +1,368 @@
+package enginetest
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+// base is a base image that is made on this machine, under the name that a
+// user's Dockerfile gives it.
+type base struct {
+	// Name is repository:tag on Docker Hub.
+	Name string
+	// Packages are Debian's (or Ubuntu's, where the machine runs that), laid over the
+	// smallest system that apt runs in. Without any the base is busybox alone.
+	Packages []string
+	// Trust takes over which certificates the machine trusts, and its settings for
+	// Maven, so that a build can fetch what the machine can fetch.
+	Trust  bool
+	Config v1.Config
+	// Recipe tells one way of making bases from the next.
+	Recipe int
+}
+
+func bases() []base {
+	path := "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	return []base{
+		{
+			Name:   "library/busybox:1",
+			Config: v1.Config{Env: []string{path}, Cmd: []string{"sh"}},
+			Recipe: 1,
+		},
+		{
+			Name:     "library/maven:3-eclipse-temurin-17",
+			Packages: []string{"ca-certificates", "maven", "openjdk-17-jdk-headless"},
+			Trust:    true,
+			Config:   v1.Config{Env: []string{path, "LANG=C.UTF-8"}, Cmd: []string{"mvn"}},
+			Recipe:   1,
+		},
+		{
+			Name:     "library/eclipse-temurin:17-jre",
+			Packages: []string{"ca-certificates", "openjdk-17-jre-headless"},
+			Config:   v1.Config{Env: []string{path, "LANG=C.UTF-8"}, Cmd: []string{"java"}},
+			Recipe:   1,
+		},
+	}
+}
+
+// serveBases makes the base images that the cache lacks and serves them all as a
+// registry that stands in for Docker Hub.
+func serveBases(ctx context.Context, address, cache string) (string, error) {
+	handler := registry.New(
+		registry.WithBlobHandler(registry.NewDiskBlobHandler(filepath.Join(cache, "blobs"))),
+		registry.Logger(log.New(io.Discard, "", 0)))
+	host, err := serve(nil, address, handler)
+	if err != nil {
+		return "", err
+	}
+	for _, b := range bases() {
+		img, err := b.load(ctx, cache)
+		if err != nil {
+			return "", fmt.Errorf("base image %s: %w", b.Name, err)
+		}
+		ref, err := name.ParseReference(host+"/"+b.Name, name.Insecure)
+		if err != nil {
+			return "", err
+		}
+		if err := remote.Write(ref, img, remote.WithContext(ctx)); err != nil {
+			return "", fmt.Errorf("base image %s: %w", b.Name, err)
+		}
+	}
+	return host, nil
+}
+
+// load gives the base from the cache, and makes it before when it is not there.
+func (b base) load(ctx context.Context, cache string) (v1.Image, error) {
+	recipe, err := json.Marshal(b)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(cache, fmt.Sprintf("%x", sha256.Sum256(recipe))[:16])
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		if err := b.make(ctx, cache, dir); err != nil {
+			return nil, err
+		}
+	}
+	index, err := layout.ImageIndexFromPath(dir)
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	if len(manifest.Manifests) != 1 {
+		return nil, fmt.Errorf("%s: %d images, want 1", dir, len(manifest.Manifests))
+	}
+	return index.Image(manifest.Manifests[0].Digest)
+}
+
+// make writes the base as an OCI layout into dir, which is there only once it is whole.
+func (b base) make(ctx context.Context, cache, dir string) error {
+	work, err := os.MkdirTemp(cache, "making-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(work) }()
+	layers := busyboxLayers
+	if len(b.Packages) > 0 {
+		layers = b.debianLayers
+	}
+	tars, err := layers(ctx, work)
+	if err != nil {
+		return err
+	}
+	img, err := assemble(b.Config, tars)
+	if err != nil {
+		return err
+	}
+	path, err := layout.Write(filepath.Join(work, "layout"), empty.Index)
+	if err != nil {
+		return err
+	}
+	if err := path.AppendImage(img); err != nil {
+		return err
+	}
+	return os.Rename(filepath.Join(work, "layout"), dir)
+}
+
+func assemble(config v1.Config, tars []string) (v1.Image, error) {
+	img, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{
+		OS: "linux", Architecture: runtime.GOARCH, Config: config,
+		RootFS: v1.RootFS{Type: "layers"}, Created: v1.Time{Time: past},
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, file := range tars {
+		layer, err := tarball.LayerFromFile(file, tarball.WithCompressionLevel(gzip.BestSpeed))
+		if err != nil {
+			return nil, err
+		}
+		img, err = mutate.Append(img, mutate.Addendum{Layer: layer, History: v1.History{
+			Created: v1.Time{Time: past}, CreatedBy: fmt.Sprintf("base layer %d", i),
+		}})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return img, nil
+}
+
+// debianLayers bootstraps a system from the machine's own package sources.
+func (b base) debianLayers(ctx context.Context, work string) ([]string, error) {
+	release, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return nil, err
+	}
+	codename := regexp.MustCompile(`(?m)^VERSION_CODENAME=(\w+)$`).FindSubmatch(release)
+	if codename == nil {
+		return nil, errors.New("/etc/os-release names no VERSION_CODENAME: base images need Debian or Ubuntu")
+	}
+	sources, err := aptSources(string(codename[1]))
+	if err != nil {
+		return nil, err
+	}
+	options, err := aptOptions(ctx, work)
+	if err != nil {
+		return nil, err
+	}
+	out := filepath.Join(work, "root.tar")
+	args := []string{
+		"--quiet", "--variant=minbase", "--aptopt=" + options, "--include=" + strings.Join(b.Packages, ","),
+		"--skip=output/dev", // Images of distributions hold no device files.
+	}
+	if b.Trust {
+		args = append(args, trustHooks()...)
+	}
+	args = append(args, string(codename[1]), out)
+	if _, err := command(ctx, "mmdebstrap", append(args, sources...)...); err != nil {
+		return nil, err
+	}
+	return []string{out}, nil
+}
+
+// aptSources finds the machine's own package sources for its release: third
+// parties' are left out.
+func aptSources(codename string) ([]string, error) {
+	files := []string{"/etc/apt/sources.list"}
+	for _, pattern := range []string{"*.list", "*.sources"} {
+		more, err := filepath.Glob(filepath.Join("/etc/apt/sources.list.d", pattern))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, more...)
+	}
+	suite := regexp.MustCompile(`(?m)^(deb .*|Suites:.*)\s` + codename + `(\s|$)`)
+	files = slices.DeleteFunc(files, func(file string) bool {
+		text, err := os.ReadFile(file)
+		return err != nil || !suite.Match(text)
+	})
+	if len(files) == 0 {
+		return nil, fmt.Errorf("no package source for %s in /etc/apt", codename)
+	}
+	return files, nil
+}
+
+// aptOptions copies how the machine's apt reaches its sources: proxies, retries.
+func aptOptions(ctx context.Context, work string) (string, error) {
+	dump, err := command(ctx, "apt-config", "dump", "Acquire")
+	if err != nil {
+		return "", err
+	}
+	var kept strings.Builder
+	for line := range strings.Lines(dump) {
+		for _, prefix := range []string{"Acquire::http", "Acquire::Retries"} {
+			if strings.HasPrefix(line, prefix) {
+				kept.WriteString(line)
+			}
+		}
+	}
+	file := filepath.Join(work, "apt.conf")
+	return file, os.WriteFile(file, []byte(kept.String()), 0o644)
+}
+
+// trustHooks bring the machine's own certificate authorities into the system
+// and its JVM, and the machine's settings for Maven to where no cache mount
+// over ~/.m2 hides them.
+func trustHooks() []string {
+	var hooks []string
+	const own = "/usr/local/share/ca-certificates"
+	if found, err := os.ReadDir(own); err == nil && len(found) > 0 {
+		hooks = append(hooks,
+			"--customize-hook=copy-in "+own+" "+filepath.Dir(own),
+			`--customize-hook=chroot "$1" update-ca-certificates`)
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		settings := filepath.Join(home, ".m2", "settings.xml")
+		if _, err := os.Stat(settings); err == nil {
+			hooks = append(hooks, "--customize-hook=copy-in "+settings+" /etc/maven")
+		}
+	}
+	return hooks
+}
+
+// busyboxLayers lays out the machine's static busybox as the well-known image
+// does, its commands hard links, and puts a second layer over it that removes a
+// file, empties a folder, and holds what is easily lost: a file capability,
+// a set-user-ID bit, owners, a name that is not ASCII, old and odd times.
+func busyboxLayers(ctx context.Context, work string) ([]string, error) {
+	program, err := exec.LookPath("busybox")
+	if err != nil {
+		return nil, fmt.Errorf("%w (package busybox-static)", err)
+	}
+	binary, err := os.ReadFile(program)
+	if err != nil {
+		return nil, err
+	}
+	list, err := command(ctx, program, "--list")
+	if err != nil {
+		return nil, err
+	}
+	lower := []entry{folder("bin"), executable("bin/busybox", string(binary))}
+	for _, applet := range strings.Fields(list) {
+		if applet != "busybox" {
+			lower = append(lower, link("bin/"+applet, "bin/busybox"))
+		}
+	}
+	lower = append(lower,
+		folder("dev"), folder("etc"), folder("home"), folder("proc"), folder("root"), folder("sys"), folder("usr"),
+		folder("usr/share"), folder("var"), folder("var/old"),
+		file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n"),
+		file("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
+		file("etc/removed", "a later layer removes this\n"),
+		file("var/old/removed", "a later layer hides this\n"),
+		mode(folder("tmp"), 0o1777), mode(folder("var/tmp"), 0o1777))
+	capability := with(executable("usr/share/capable", "#!/bin/sh\n"), func(h *tar.Header) {
+		// CAP_NET_BIND_SERVICE, permitted and effective, in the kernel's form, revision 2.
+		h.PAXRecords = map[string]string{
+			"SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00\x04" + strings.Repeat("\x00", 14),
+		}
+	})
+	upper := []entry{
+		folder("etc"), file("etc/.wh.removed", ""),
+		folder("var"), folder("var/old"), file("var/old/.wh..wh..opq", ""), file("var/old/kept", "kept\n"),
+		folder("usr"), folder("usr/share"), capability, mode(file("usr/share/setuid", "x"), 0o4755),
+		with(file("usr/share/owned", "x"), func(h *tar.Header) { h.Uid, h.Gid = 1000, 2000 }),
+		with(file("usr/share/ancient", "x"), func(h *tar.Header) { h.ModTime = time.Unix(1, 0) }),
+		file("usr/share/Größe", "x"), symlink("usr/share/dangling", "../nowhere"),
+	}
+	return writeLayers(work, lower, upper)
+}
+
+func writeLayers(work string, layers ...[]entry) ([]string, error) {
+	var files []string
+	for i, entries := range layers {
+		var buf bytes.Buffer
+		if err := writeTar(&buf, entries); err != nil {
+			return nil, err
+		}
+		file := filepath.Join(work, fmt.Sprintf("layer%d.tar", i))
+		if err := os.WriteFile(file, buf.Bytes(), 0o644); err != nil {
+			return nil, err
+		}
+		files = append(files, file)
+	}
+	return files, nil
+}
+
+func executable(name, body string) entry { return mode(file(name, body), 0o755) }
+
+func mode(e entry, bits int64) entry {
+	return with(e, func(h *tar.Header) { h.Mode = bits })
+}
+
+// The base images are what the other engine tests stand on: a mistake in them would
+// look like a mistake of a builder.
+func TestBases(t *testing.T) {
+	t.Parallel()
+	e := requireEngine(t)
+	for _, b := range bases() {
+		ref, err := name.ParseReference(e.mirror+"/"+b.Name, name.Insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := remote.Image(ref, remote.WithContext(t.Context()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, err := flatten(img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"bin/sh", "etc/passwd"} {
+			if files[want] == nil && files["usr/"+want] == nil {
+				t.Errorf("%s: no %s", b.Name, want)
+			}
+		}
+		if files["etc/removed"] != nil || files["var/old/removed"] != nil {
+			t.Errorf("%s: a whiteout has no effect", b.Name)
+		}
+	}
+}
