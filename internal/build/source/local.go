@@ -41,10 +41,10 @@ func Local(ctx context.Context, dir, dest string, f Filter) (Stats, error) {
 		return Stats{}, err
 	}
 	defer func() { _ = tree.root.Close() }()
-	if err := os.MkdirAll(dest, 0o755); err != nil { //nolint:gosec // it is a layer's root
+	if err = os.MkdirAll(dest, 0o755); err != nil { //nolint:gosec // it is a layer's root
 		return Stats{}, err
 	}
-	if err := os.Chmod(dest, 0o755); err != nil { //nolint:gosec // whatever the umask
+	if err = os.Chmod(dest, 0o755); err != nil { //nolint:gosec // whatever the umask
 		return Stats{}, err
 	}
 	var stats Stats
@@ -122,7 +122,7 @@ func open(dir, dest string, f Filter) (*tree, error) {
 // notAFolder explains why dir cannot be a build context.
 func notAFolder(dir string, err error) error {
 	fix := "Set context to a folder of the workspace; is the repository checked out (actions/checkout)?"
-	if errors.Is(err, syscall.ENOTDIR) {
+	if info, statErr := os.Stat(dir); statErr == nil && !info.IsDir() {
 		err = errors.New("it is not a folder")
 		fix = "Set context to the folder that holds the files to copy, and file to the Dockerfile."
 	} else if errors.Is(err, os.ErrNotExist) {

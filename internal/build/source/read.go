@@ -134,8 +134,7 @@ func split(name string) []string { return strings.Split(name, "/") }
 
 // renamed puts the name that was asked for into an error.
 func renamed(op, name string, err error) error {
-	var inner *gofs.PathError
-	if errors.As(err, &inner) {
+	if inner, ok := errors.AsType[*gofs.PathError](err); ok {
 		err = inner.Err
 	}
 	return &gofs.PathError{Op: op, Path: name, Err: err}
