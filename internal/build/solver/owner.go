@@ -10,17 +10,17 @@ import (
 	bksnapshot "github.com/moby/buildkit/snapshot"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/sys/user"
-	"github.com/tonistiigi/fsutil/copy"
+	fscopy "github.com/tonistiigi/fsutil/copy"
 )
 
 // readOwner finds the numbers of an owner given to COPY --chown or WORKDIR. As
 // in BuildKit, a name that the root filesystem does not know is root, and a user
 // given by number has the group of the same number.
-func readOwner(owner *pb.ChownOpt, users, groups bksnapshot.Mountable) (*copy.User, error) {
+func readOwner(owner *pb.ChownOpt, users, groups bksnapshot.Mountable) (*fscopy.User, error) {
 	if owner == nil {
 		return nil, nil //nolint:nilnil // no owner is asked for
 	}
-	var found copy.User
+	var found fscopy.User
 	switch u := owner.GetUser().GetUser().(type) {
 	case *pb.UserOpt_ByID:
 		found.UID, found.GID = int(u.ByID), int(u.ByID)

@@ -28,8 +28,8 @@ func (o *sourceOp) run(ctx context.Context, _ []*snapshot.Ref) ([]*snapshot.Ref,
 	switch src := src.(type) {
 	case source.Image:
 		ref, err = o.image(ctx, src)
-	case source.Context:
-		ref, err = o.context(ctx, src)
+	case source.Folder:
+		ref, err = o.folder(ctx, src)
 	default:
 		err = fmt.Errorf("source %s is not supported", o.source.Identifier)
 	}
@@ -52,10 +52,13 @@ func (o *sourceOp) image(ctx context.Context, src source.Image) (*snapshot.Ref, 
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", src.Ref, err)
 	}
+	if src.LayerLimit > 0 && src.LayerLimit < len(layers) {
+		layers = layers[:src.LayerLimit]
+	}
 	return o.solver.opts.Store.Image(src.Ref, layers), nil
 }
 
-func (o *sourceOp) context(ctx context.Context, src source.Context) (*snapshot.Ref, error) {
+func (o *sourceOp) folder(ctx context.Context, src source.Folder) (*snapshot.Ref, error) {
 	dir, ok := o.solver.opts.Contexts[src.Name]
 	if !ok {
 		return nil, errors.New("build context " + src.Name + " does not exist")

@@ -16,7 +16,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	archive "github.com/moby/go-archive"
 	"github.com/moby/go-archive/compression"
-	"github.com/tonistiigi/fsutil/copy"
+	fscopy "github.com/tonistiigi/fsutil/copy"
 )
 
 // unpacker is BuildKit's file backend, except that ADD unpacks archives without
@@ -36,7 +36,7 @@ func (u *unpacker) Copy(ctx context.Context, src, dest, user, group fileoptypes.
 	}
 	names := []string{action.Src}
 	if action.AllowWildcard {
-		if names, err = copy.ResolveWildcards(from, clean(action.Src), action.FollowSymlink); err != nil {
+		if names, err = fscopy.ResolveWildcards(from, clean(action.Src), action.FollowSymlink); err != nil {
 			return fmt.Errorf("%s: %w", action.Src, err)
 		}
 		if len(names) == 0 && !action.AllowEmptyWildcard {
@@ -77,17 +77,17 @@ func (u *unpacker) unpack(from, to string, userMount, groupMount fileoptypes.Mou
 		return false, err
 	}
 	options := &archive.TarOptions{BestEffortXattrs: true}
-	chown := func(old *copy.User) (*copy.User, error) { return old, nil }
+	chown := func(old *fscopy.User) (*fscopy.User, error) { return old, nil }
 	if owner != nil {
 		options.ChownOpts = &archive.ChownOpts{UID: owner.UID, GID: owner.GID}
-		chown = func(*copy.User) (*copy.User, error) { return owner, nil }
+		chown = func(*fscopy.User) (*fscopy.User, error) { return owner, nil }
 	}
 	var at *time.Time
 	if action.Timestamp != -1 {
 		t := time.Unix(0, action.Timestamp)
 		at = &t
 	}
-	if _, err := copy.MkdirAll(dest, 0o755, chown, at); err != nil {
+	if _, err := fscopy.MkdirAll(dest, 0o755, chown, at); err != nil {
 		return false, fmt.Errorf("%s: %w", action.Dest, err)
 	}
 	f, err := os.Open(path)
@@ -101,7 +101,7 @@ func (u *unpacker) unpack(from, to string, userMount, groupMount fileoptypes.Mou
 	return true, nil
 }
 
-func (u *unpacker) owner(owner *pb.ChownOpt, users, groups fileoptypes.Mount) (*copy.User, error) {
+func (u *unpacker) owner(owner *pb.ChownOpt, users, groups fileoptypes.Mount) (*fscopy.User, error) {
 	var um, gm *file.Mount
 	um, _ = users.(*file.Mount)
 	gm, _ = groups.(*file.Mount)
