@@ -30,17 +30,21 @@ func noCredentials(ctx context.Context, o Options, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("find AWS credentials: %w", context.Cause(ctx))
 	}
+	reason := strings.ReplaceAll(newFailure(err, o.secrets()...).Error(), "failed to refresh cached credentials, ", "")
+	if strings.Contains(err.Error(), "no EC2 IMDS role found") {
+		reason = "none in the environment, the container or the instance" // the last place where it looked says nothing of the others
+	}
 	const elsewhere = "aws-access-key-id and aws-secret-access-key, or run where the environment, the container or the EC2 instance has credentials"
 	if o.Role != "" {
 		return &problem.Error{
 			Op: "assume role", Input: "role-to-assume", Value: o.Role,
-			Err: fmt.Errorf("the job can get no ID token, and there are no AWS credentials to assume the role with: %w", err),
+			Err: fmt.Errorf("the job can get no ID token, and there are no AWS credentials to assume the role with: %s", reason),
 			Fix: permission + ". Otherwise set " + elsewhere + ".",
 		}
 	}
 	return &problem.Error{
 		Op: "find AWS credentials", Input: "role-to-assume",
-		Err: fmt.Errorf("neither a role nor keys are given, and there are no AWS credentials around: %w", err),
+		Err: fmt.Errorf("neither a role nor keys are given, and there are no AWS credentials otherwise: %s", reason),
 		Fix: "Set role-to-assume (and `permissions: {id-token: write, contents: read}` on the job), or " + elsewhere + ".",
 	}
 }
@@ -55,8 +59,11 @@ func refusedToken(o Options, role arn.ARN, err error) error {
 	switch {
 	case f.code == "AccessDenied":
 		fault.Detail = f.claims.lines()
-		fault.Fix = fmt.Sprintf("Check that role %s exists, and add to its trust policy a statement that lets this token in:\n%s",
-			role, f.claims.statement(role))
+		fault.Fix = fmt.Sprintf("Check that role %s exists, and let its trust policy accept the token.", role)
+		if f.claims.Subject != "" {
+			fault.Fix = fmt.Sprintf("Check that role %s exists, and add to its trust policy a statement that lets this token in:\n%s",
+				role, f.claims.statement(role))
+		}
 	case strings.Contains(f.message, "No OpenIDConnect provider found"):
 		fault.Fix = fmt.Sprintf("Create the provider in account %s:\naws iam create-open-id-connect-provider --url https://%s --client-id-list %s",
 			role.AccountID, f.claims.provider(), o.Audience)
@@ -71,7 +78,7 @@ func refusedToken(o Options, role arn.ARN, err error) error {
 		fault.Detail = f.claims.lines()
 		fault.Fix = fmt.Sprintf("Compare the token with the identity provider %s.", f.claims.providerARN(role))
 	case f.code == "ExpiredTokenException":
-		fault.Fix = fmt.Sprintf("Check the runner's clock: new ID tokens were already too old, %d times.", staleTries)
+		fault.Fix = fmt.Sprintf("Check the runner's clock: new ID tokens were already too old, %d times.", doubtfulTries)
 	default:
 		common(o, fault, f)
 	}
@@ -111,7 +118,7 @@ func common(o Options, fault *problem.Error, f *failure) {
 	case f.verdict == passing:
 		fault.Fix = "Run the job again: AWS STS was too busy or out of order for more than a minute."
 	default:
-		fault.Fix = "Correct what AWS names."
+		fault.Fix = "Check role-to-assume, aws-region and the credentials by what AWS says."
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -36,7 +37,7 @@ type fakeSTS struct {
 	// one again and again if forever is set.
 	refusals []refusal
 	forever  bool
-	// account and caller answer GetCallerIdentity.
+	// caller answers GetCallerIdentity; with a ! before it, it is an error's code.
 	caller string
 
 	minted   int      // ID tokens
@@ -141,10 +142,8 @@ func (f *fakeSTS) serve(w http.ResponseWriter, req *http.Request) {
 
 // fresh wants every token to be presented once, and in time.
 func (f *fakeSTS) fresh(token string) bool {
-	for _, seen := range f.presents {
-		if seen == token {
-			return false
-		}
+	if slices.Contains(f.presents, token) {
+		return false
 	}
 	f.presents = append(f.presents, token)
 	var payload struct{ Exp int64 }
@@ -163,8 +162,8 @@ func (f *fakeSTS) session(w http.ResponseWriter, action string, form url.Values)
 }
 
 func (f *fakeSTS) identity(w http.ResponseWriter) {
-	if strings.HasPrefix(f.caller, "!") {
-		f.refuse(w, refusal{http.StatusForbidden, strings.TrimPrefix(f.caller, "!"), "The security token included in the request is invalid."})
+	if code, refused := strings.CutPrefix(f.caller, "!"); refused {
+		f.refuse(w, refusal{http.StatusForbidden, code, "The security token included in the request is invalid."})
 		return
 	}
 	_, _ = fmt.Fprintf(w, `<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>%s</Arn><UserId>X</UserId><Account>%s</Account>`+
@@ -187,4 +186,12 @@ func newFake() (*fakeSTS, Options) {
 		Region: "eu-west-1", Role: "arn:aws:iam::111122223333:role/deploy", SessionName: "towline-1-1",
 		IDToken: f.idToken, Mask: f.mask, Notice: f.notice, Transport: f,
 	}
+}
+
+func (f *fakeSTS) hosts() []string {
+	var hosts []string
+	for _, r := range f.requests {
+		hosts = append(hosts, r.host)
+	}
+	return hosts
 }

@@ -38,8 +38,9 @@ type Options struct {
 	// IDToken asks for a new ID token. It retries by itself what is worth it.
 	// Nil if the job has none.
 	IDToken func(ctx context.Context, audience string) (string, error)
-	// Getenv reads the environment for Region and RUNNER_ENVIRONMENT. The SDK
-	// itself reads its AWS_ variables from the process while Open runs.
+	// Getenv reads the environment for Region, RUNNER_ENVIRONMENT and
+	// AWS_ENDPOINT_URL_<SERVICE>. Other AWS_ variables the SDK reads from the
+	// process. Both happens only while Open runs. Default: nothing is set.
 	Getenv func(string) string
 	// Mask is called with every secret before its first use. Default: none.
 	Mask func(secret string)

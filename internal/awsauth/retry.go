@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -25,18 +26,19 @@ const (
 	// refused: only a role or policy that IAM is still spreading would change
 	// the answer. Three tries in six seconds.
 	refused
-	// stale: the token was too old. Three tries, each with a new one.
-	stale
+	// doubtful: the token was too old, or a host's name is not known. Three
+	// tries, each with a new token.
+	doubtful
 	// passing: load, network, an identity provider that did not answer.
 	passing
 )
 
 // These bound the tries of one renewal.
 const (
-	refusedTries = 3
-	staleTries   = 3
-	passingTries = 12
-	tryingTime   = 90 * time.Second
+	refusedTries  = 3
+	doubtfulTries = 3
+	passingTries  = 12
+	tryingTime    = 100 * time.Second
 )
 
 // A failure is what came of one attempt, in the service's own words and
@@ -74,7 +76,7 @@ func (f *failure) judge(err error) verdict {
 	case "AccessDenied":
 		return refused
 	case "ExpiredTokenException":
-		return stale
+		return doubtful
 	case "IDPCommunicationError":
 		return passing
 	case "InvalidIdentityToken":
@@ -82,6 +84,9 @@ func (f *failure) judge(err error) verdict {
 			return passing
 		}
 		return final
+	}
+	if unknown, ok := errors.AsType[*net.DNSError](err); ok && unknown.IsNotFound {
+		return doubtful
 	}
 	// The end of a context can only be that of the attempt: try looks at the
 	// caller's first.
@@ -97,7 +102,7 @@ func (f *failure) judge(err error) verdict {
 // inOwnWords gives the service's code, message and request ID, or what kept
 // the request from being answered.
 func (f *failure) inOwnWords(err error) string {
-	words := f.code + ": " + f.message
+	words := f.code + ": " + strings.TrimSuffix(f.message, ".")
 	if f.code == "" || f.message == "" || f.message == "UnknownError" {
 		words = err.Error()
 		if f.status != 0 {
@@ -124,7 +129,7 @@ type pace struct {
 
 func newPace() *pace {
 	jitter := backoff.NewExponentialBackOff()
-	jitter.InitialInterval, jitter.MaxInterval, jitter.Multiplier = 500*time.Millisecond, 10*time.Second, 2
+	jitter.InitialInterval, jitter.MaxInterval, jitter.Multiplier = 500*time.Millisecond, 8*time.Second, 2
 	return &pace{counts: map[verdict]int{}, jitter: jitter}
 }
 
@@ -135,7 +140,7 @@ func (p *pace) NextBackOff() time.Duration {
 	switch {
 	case p.last == refused && n < refusedTries:
 		return time.Duration(n) * 2 * time.Second
-	case p.last == stale && n < staleTries, p.last == passing && n < passingTries:
+	case p.last == doubtful && n < doubtfulTries, p.last == passing && n < passingTries:
 		return p.jitter.NextBackOff()
 	}
 	return backoff.Stop

@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -56,12 +57,7 @@ func Open(ctx context.Context, opts Options) (*Session, error) {
 		return nil, err
 	}
 	if byToken {
-		role, err := opts.role(nil)
-		if err != nil {
-			return nil, err
-		}
-		cfg.Credentials = opts.webIdentity(cfg, role)
-		return identify(ctx, opts, cfg, true)
+		return openByToken(ctx, opts, cfg)
 	}
 	cfg.Credentials = aws.NewCredentialsCache(masking{cfg.Credentials, opts.Mask})
 	base, err := cfg.Credentials.Retrieve(ctx)
@@ -76,6 +72,15 @@ func Open(ctx context.Context, opts Options) (*Session, error) {
 		return nil, err
 	}
 	cfg.Credentials = opts.assumedRole(cfg, role, base.SessionToken != "")
+	return identify(ctx, opts, cfg, true)
+}
+
+func openByToken(ctx context.Context, opts Options, cfg aws.Config) (*Session, error) {
+	role, err := opts.role(nil)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Credentials = opts.webIdentity(cfg, role)
 	return identify(ctx, opts, cfg, true)
 }
 
@@ -110,7 +115,29 @@ func load(ctx context.Context, opts Options, byToken bool) (aws.Config, error) {
 			Fix: "Correct the AWS_ variables of the step's environment, or the files they point to.",
 		}
 	}
+	cfg.ConfigSources = append([]any{endpointsNow(opts.Getenv)}, cfg.ConfigSources...)
 	return cfg, nil
+}
+
+// endpoints holds AWS_ENDPOINT_URL_<SERVICE> as it was when Open was called.
+// The SDK reads these variables when a client is made, at which time the
+// process environment may have been emptied for the build.
+type endpoints map[string]string
+
+func endpointsNow(getenv func(string) string) endpoints {
+	found := endpoints{}
+	for _, id := range []string{"STS", "ECR", "ECR PUBLIC", "ECS", "CODEDEPLOY", "CLOUDWATCH LOGS", "ELASTIC LOAD BALANCING V2"} {
+		if url := getenv("AWS_ENDPOINT_URL_" + strings.ReplaceAll(id, " ", "_")); url != "" {
+			found[id] = url
+		}
+	}
+	return found
+}
+
+// GetServiceBaseEndpoint implements the SDK's ServiceBaseEndpointProvider.
+func (e endpoints) GetServiceBaseEndpoint(_ context.Context, sdkID string) (string, bool, error) {
+	url, ok := e[strings.ToUpper(sdkID)]
+	return url, ok, nil
 }
 
 // identify asks whose the credentials are, which is also their first use.

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/google/go-cmp/cmp"
 
@@ -77,7 +78,7 @@ func TestPresentSessionIsUsedWhileItCannotBeRenewed(t *testing.T) {
 		fake.refusals, fake.forever = []refusal{{http.StatusForbidden, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity"}}, true
 		for time.Since(start) < 14*time.Minute {
 			wait(t, 10*time.Second)
-			if _, err := session.Config.Credentials.Retrieve(t.Context()); err != nil {
+			if _, err = session.Config.Credentials.Retrieve(t.Context()); err != nil {
 				t.Fatalf("after %s: %v", time.Since(start), err)
 			}
 		}
@@ -207,15 +208,44 @@ func TestEndpointForAllServices(t *testing.T) {
 	t.Setenv("AWS_ENDPOINT_URL", "http://all.test")
 	synctest.Test(t, func(t *testing.T) {
 		fake, opts := newFake()
-		if _, err := Open(t.Context(), opts); err != nil {
+		session, err := Open(t.Context(), opts)
+		if err != nil {
 			t.Fatal(err)
 		}
-		for _, r := range fake.requests {
-			if r.host != "all.test" {
-				t.Errorf("%s went to %s, want all.test", r.action, r.host)
-			}
+		listClusters(t, session)
+		want := []string{"all.test", "all.test", "all.test"}
+		if diff := cmp.Diff(fake.hosts(), want); diff != "" {
+			t.Errorf("hosts (-got +want):\n%s", diff)
 		}
 	})
+}
+
+// The variables are gone from the process when the client for ECS is made.
+func TestEndpointOfOneServiceOutlivesTheEnvironment(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fake, opts := newFake()
+		opts.Getenv = func(name string) string {
+			return map[string]string{"AWS_ENDPOINT_URL_ECS": "http://own-ecs.test"}[name]
+		}
+		session, err := Open(t.Context(), opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		listClusters(t, session)
+		want := []string{"sts.eu-west-1.amazonaws.com", "sts.eu-west-1.amazonaws.com", "own-ecs.test"}
+		if diff := cmp.Diff(fake.hosts(), want); diff != "" {
+			t.Errorf("hosts (-got +want):\n%s", diff)
+		}
+	})
+}
+
+// listClusters is a request to ECS. The fake answers nothing.
+func listClusters(t *testing.T, session *Session) {
+	t.Helper()
+	if _, err := ecs.NewFromConfig(session.Config).ListClusters(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestOpenEndsWithItsContext(t *testing.T) {

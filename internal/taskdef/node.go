@@ -59,8 +59,7 @@ func read(data []byte) (node, error) {
 	}
 	var grammar json.RawMessage
 	if err := json.Unmarshal(data, &grammar); err != nil {
-		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) {
+		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 			return node{}, &placedError{max(0, int(syntax.Offset)-1), syntax.Error()}
 		}
 		return node{}, &placedError{0, err.Error()}

@@ -61,8 +61,7 @@ func Parse(data []byte) (Document, error) {
 		return Document{root: root}, nil
 	}
 	fault := &problem.Error{Op: "read task definition", Input: "task-definition", Err: err}
-	var placed *placedError
-	if errors.As(err, &placed) {
+	if placed, ok := errors.AsType[*placedError](err); ok {
 		line, column := position(data, placed.offset)
 		fault.Line = line
 		fault.Err = fmt.Errorf("line %d, column %d: %w", line, column, err)
