@@ -53,7 +53,7 @@ func bases() []base {
 		{
 			Name:   "library/busybox:1",
 			Config: v1.Config{Env: []string{path}, Cmd: []string{"sh"}},
-			Recipe: 1,
+			Recipe: 2,
 		},
 		{
 			Name:     "library/maven:3-eclipse-temurin-17",
@@ -77,7 +77,7 @@ func serveBases(ctx context.Context, address, cache string) (string, error) {
 	handler := registry.New(
 		registry.WithBlobHandler(registry.NewDiskBlobHandler(filepath.Join(cache, "blobs"))),
 		registry.Logger(log.New(io.Discard, "", 0)))
-	host, err := serve(nil, address, handler)
+	host, _, err := serve(address, handler)
 	if err != nil {
 		return "", err
 	}
@@ -104,8 +104,8 @@ func (b base) load(ctx context.Context, cache string) (v1.Image, error) {
 		return nil, err
 	}
 	dir := filepath.Join(cache, fmt.Sprintf("%x", sha256.Sum256(recipe))[:16])
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		if err := b.make(ctx, cache, dir); err != nil {
+	if _, err = os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		if err = b.make(ctx, cache, dir); err != nil {
 			return nil, err
 		}
 	}
@@ -286,9 +286,10 @@ func busyboxLayers(ctx context.Context, work string) ([]string, error) {
 		return nil, err
 	}
 	lower := []entry{folder("bin"), executable("bin/busybox", string(binary))}
-	for _, applet := range strings.Fields(list) {
+	for applet := range strings.FieldsSeq(list) {
 		if applet != "busybox" {
-			lower = append(lower, link("bin/"+applet, "bin/busybox"))
+			// Who unpacks a layer gives the file the mode of its last link.
+			lower = append(lower, mode(link("bin/"+applet, "bin/busybox"), 0o755))
 		}
 	}
 	lower = append(lower,

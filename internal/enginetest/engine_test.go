@@ -135,14 +135,14 @@ func buildAction() (string, error) {
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, "towline"), ".")
 	build.Dir = root
 	build.Env = append(build.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+runtime.GOARCH)
-	if _, err := output(build); err != nil {
+	if _, err = output(build); err != nil {
 		return "", err
 	}
 	text, err := os.ReadFile(filepath.Join(root, "testdata", "engine", "Dockerfile"))
 	if err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), text, 0o644); err != nil {
+	if err = os.WriteFile(filepath.Join(dir, "Dockerfile"), text, 0o644); err != nil {
 		return "", err
 	}
 	out, err := command(ctx, "docker", "build", "--quiet", "--tag", "towline-enginetest", dir)
@@ -152,20 +152,15 @@ func buildAction() (string, error) {
 	return strings.TrimSpace(out), nil
 }
 
-// serve answers HTTP on a free port of one address of this machine for as long
-// as the process lives, or until the test ends when there is one.
-func serve(t *testing.T, address string, handler http.Handler) (host string, err error) {
+// serve answers HTTP on a free port of one address of this machine until it is stopped.
+func serve(address string, handler http.Handler) (host string, stop func(), err error) {
 	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
 	go func() { _ = server.Serve(listener) }()
-	if t != nil {
-		t.Helper()
-		t.Cleanup(func() { _ = server.Close() })
-	}
-	return listener.Addr().String(), nil
+	return listener.Addr().String(), func() { _ = server.Close() }, nil
 }
 
 // poll asks until the answer is yes, every 50 ms.
