@@ -200,7 +200,7 @@ func (c *Client) conclude(ctx context.Context, d *deployment) (Outcome, error) {
 	case v.status == StatusSucceeded:
 		return d.outcome(c, StatusSucceeded, f.praise()), nil
 	}
-	return d.outcome(c, v.status, joinReasons(v.reason, why.summary)), f.problem(v, why)
+	return d.outcome(c, v.status, reason(v, why)), f.problem(v, why)
 }
 
 // parted is the end when the caller's context has ended: nothing is stopped,

@@ -125,21 +125,27 @@ func (f *follower) problem(v verdict, t told) error {
 			e.Fix = strings.TrimSpace(e.Fix + " To go back by hand: " + f.c.updateCommand(f.d.previous))
 		}
 	}
-	e.Err = errors.New(what + ": " + joinReasons(v.reason, t.summary))
+	e.Err = errors.New(what + ": " + reason(v, t))
 	if e.Fix == "" {
 		e.Fix = "Look at the service's events and at the logs of its tasks."
 	}
 	return e
 }
 
-// joinReasons puts ECS's verdict and the cause behind it into one line.
-func joinReasons(reason, summary string) string {
+// reason puts ECS's verdict, the cause behind it and what came of it into one
+// line.
+func reason(v verdict, t told) string {
+	line := strings.TrimRight(v.reason, ". ")
 	switch {
-	case summary == "":
-		return firstOf(reason, "no reason given")
-	case reason == "":
-		return summary
+	case t.summary == "":
+		line = firstOf(line, "no reason given")
+	case line == "":
+		line = t.summary
 	default:
-		return strings.TrimRight(reason, ". ") + ": " + summary
+		line += ": " + t.summary
 	}
+	if v.sequel != "" {
+		line += "; " + v.sequel
+	}
+	return line
 }

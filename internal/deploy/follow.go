@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -32,8 +33,9 @@ type follower struct {
 	d     *deployment
 	tasks *taskWatch
 
-	rolling   bool // a rollback of ours has been seen or asked for
-	announced bool // and told
+	rolling   bool   // a rollback of ours has been seen or asked for
+	announced bool   // and told
+	why       string // the first reason given for it
 	failedAt  time.Time
 	events    []string
 	blind     int
@@ -105,7 +107,11 @@ func (f *follower) look(ctx context.Context) (verdict, error) {
 	f.tasks.look(ctx)
 	if v.rolling {
 		f.rolling = true
+		f.why = firstOf(f.why, v.reason)
 		f.announce(v.reason, true)
+	}
+	if v.status == StatusRolledBack && (snap.state == nil || v.reason == "") {
+		v.reason = firstOf(f.why, v.reason) // the deployments tell it only at first
 	}
 	if v.status == "" && !f.rolling && !f.back {
 		if why, hopeless := f.tasks.hopeless(ctx, s, f.events); hopeless {
@@ -130,6 +136,7 @@ func (f *follower) tellEvents(s *ecstypes.Service) {
 	fresh := slices.DeleteFunc(slices.Clone(s.Events), func(e ecstypes.ServiceEvent) bool {
 		return f.d.events[aws.ToString(e.Id)] || aws.ToTime(e.CreatedAt).Before(f.d.since.Truncate(time.Second))
 	})
+	slices.Reverse(fresh) // ECS puts the newest first
 	slices.SortStableFunc(fresh, func(a, b ecstypes.ServiceEvent) int {
 		return aws.ToTime(a.CreatedAt).Compare(aws.ToTime(b.CreatedAt))
 	})
@@ -150,7 +157,7 @@ func (f *follower) tellWaiting(s *ecstypes.Service, state *ecstypes.ServiceDeplo
 		t := state.TargetServiceRevision
 		w.Running, w.Pending, w.Desired = int(t.RunningTaskCount), int(t.PendingTaskCount), int(t.RequestedTaskCount)
 	}
-	f.runs = plural(w.Running, "task") + " of " + plural(w.Desired, "") + " running"
+	f.runs = fmt.Sprintf("%d of %s running", w.Running, plural(w.Desired, "task"))
 	if v.status != "" || w == f.last && time.Since(f.lastAt) < quiet {
 		return
 	}

@@ -29,6 +29,8 @@ type verdict struct {
 	status Status
 	// reason is one line, in ECS's own words where it has any.
 	reason string
+	// sequel is what came of it afterwards: "rolled back to web:1".
+	sequel string
 	// state is ECS's word for where the deployment stands.
 	state string
 	// rolling: the service is going back.

@@ -20,7 +20,7 @@ func (f *follower) rollBack(ctx context.Context, v verdict) verdict {
 	case v.status == StatusTimedOut && f.rolling:
 		return f.awaitRollback(ctx, f, v) // ECS is at it, or somebody asked for it
 	case !f.c.opts.RollbackOnFailure:
-		v.reason += `; not rolled back (input "rollback-on-failure" is false)`
+		v.sequel = `not rolled back (input "rollback-on-failure" is false)`
 		return v
 	}
 	f.announce(v.reason, false)
@@ -33,7 +33,7 @@ func (f *follower) rollBack(ctx context.Context, v verdict) verdict {
 	}
 	back, err := f.goBack(ctx)
 	if err != nil {
-		v.reason += "; not rolled back: " + firstLine(err)
+		v.sequel = "not rolled back: " + firstLine(err)
 		return v
 	}
 	return f.awaitRollback(ctx, back, v)
@@ -112,18 +112,18 @@ func (f *follower) awaitRollback(ctx context.Context, back *follower, v verdict)
 	end, err := back.follow(waiting)
 	switch {
 	case err != nil:
-		v.reason += "; the rollback is under way, its end was not seen: " + firstLine(err)
+		v.sequel = "the rollback is under way, its end was not seen: " + firstLine(err)
 	case end.status == StatusRolledBack, end.status == StatusSucceeded && back.back:
 		v.status = StatusRolledBack
-		v.reason += "; rolled back"
+		v.sequel = "rolled back"
 		if f.d.previous != "" {
-			v.reason += " to " + lastPart(f.d.previous)
+			v.sequel += " to " + lastPart(f.d.previous)
 		}
 	case end.status == StatusSucceeded:
 		// The deployment was completed before ECS heard of the rollback.
 		return end
 	default:
-		v.reason += "; the rollback did not succeed: " + firstOf(end.reason, string(end.status))
+		v.sequel = "the rollback did not succeed: " + firstOf(end.reason, string(end.status))
 		v.noWayBack = end.noWayBack
 	}
 	return v

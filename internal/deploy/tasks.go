@@ -197,14 +197,10 @@ func isTakenAway(f TaskFailed) bool {
 	return false
 }
 
-// plural gives "1 task", "2 tasks"; without a noun only the number.
+// plural gives "1 task", "2 tasks".
 func plural(n int, noun string) string {
-	switch {
-	case noun == "":
-		return fmt.Sprint(n)
-	case n == 1:
+	if n == 1 {
 		return "1 " + noun
-	default:
-		return fmt.Sprintf("%d %ss", n, noun)
 	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
