@@ -213,7 +213,7 @@ func (d *differ) show(at spot, v any) string {
 	case nil:
 		return ""
 	case string:
-		if at.secret && !strings.HasPrefix(v, "arn:") || d.secretText.MatchString(v) {
+		if !strings.HasPrefix(v, "arn:") && (at.secret || d.secretText.MatchString(v)) {
 			return masked
 		}
 		return fmt.Sprintf("%q", v)

@@ -94,13 +94,14 @@ func Described(answer []byte) (Document, error) {
 	return Document{root: root}, nil
 }
 
-// registerable takes the definition out of a describe answer, if it is one.
+// registerable takes the definition out of a describe answer, if it is one:
+// what has containers itself is not.
 func registerable(root node) (node, error) {
 	if root.kind != object {
 		return node{}, &placedError{root.at, fmt.Sprintf("a task definition is an object, this is %s", root.kind)}
 	}
 	definition := root.get("taskDefinition")
-	if definition.kind == absent {
+	if definition.kind == absent || root.get("containerDefinitions").kind != absent {
 		return root.without(outputOnly()...), nil
 	}
 	if definition.kind != object {
