@@ -183,7 +183,7 @@ func (c *Client) conclude(ctx context.Context, d *deployment) (Outcome, error) {
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
-		return c.parted(ctx, d)
+		return f.parted(ctx)
 	case waiting.Err() != nil:
 		v = verdict{status: StatusTimedOut, reason: limit.Error()}
 	default:
@@ -195,8 +195,8 @@ func (c *Client) conclude(ctx context.Context, d *deployment) (Outcome, error) {
 	why := f.explain(ctx, v)
 	v = f.rollBack(ctx, v)
 	switch {
-	case ctx.Err() != nil:
-		return c.parted(ctx, d)
+	case ctx.Err() != nil && (v.status == StatusTimedOut || v.status == StatusFailed && v.hopeless):
+		return f.parted(ctx) // it goes on
 	case v.status == StatusSucceeded:
 		return d.outcome(c, StatusSucceeded, f.praise()), nil
 	}
@@ -205,12 +205,17 @@ func (c *Client) conclude(ctx context.Context, d *deployment) (Outcome, error) {
 
 // parted is the end when the caller's context has ended: nothing is stopped,
 // the user learns what goes on.
-func (c *Client) parted(ctx context.Context, d *deployment) (Outcome, error) {
-	cause := context.Cause(ctx)
+func (f *follower) parted(ctx context.Context) (Outcome, error) {
+	c, d, cause := f.c, f.d, context.Cause(ctx)
+	what, fix := "deployment "+d.id, "To stop it: "+c.stopCommand(d)
+	if f.rolling {
+		what, fix = "the rollback of "+what, "Look at its end: "+firstOf(c.consoleURL(d.serviceARN, d.arn), "aws ecs describe-services"+c.regionFlag()+
+			" --cluster "+c.clusterName()+" --services "+c.serviceName())
+	}
 	return d.outcome(c, StatusStarted, "no longer watched: "+cause.Error()), &problem.Error{
 		Op:  "wait for service " + c.serviceName(),
-		Err: fmt.Errorf("deployment %s goes on in cluster %s: %w", d.id, c.clusterName(), cause),
-		Fix: "To stop it: " + c.stopCommand(d),
+		Err: fmt.Errorf("%s goes on in cluster %s: %w", what, c.clusterName(), cause),
+		Fix: fix,
 	}
 }
 

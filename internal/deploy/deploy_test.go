@@ -323,6 +323,30 @@ func TestDeploy(t *testing.T) {
 			}}},
 			status: StatusSuperseded, fails: []string{"superseded"},
 		},
+		"reads lag behind the update": {
+			prepare: denyStates,
+			script: []step{
+				{0, func(f *fakeECS) {
+					f.hidden = f.deployments[0]
+					f.deployments = f.deployments[1:]
+					f.deployments[0].status = "PRIMARY"
+				}},
+				{8 * time.Second, func(f *fakeECS) {
+					f.deployments[0].status = "ACTIVE"
+					f.deployments = slices.Insert(f.deployments, 0, f.hidden)
+				}},
+				done(30 * time.Second),
+			},
+			status: StatusSucceeded,
+		},
+		"back on the old deployment without a word": {
+			prepare: denyStates,
+			script: []step{{20 * time.Second, func(f *fakeECS) {
+				f.deployments = f.deployments[1:]
+				f.deployments[0].status = "PRIMARY"
+			}}},
+			status: StatusRolledBack, reason: []string{"back on deployment ecs-svc/1"}, fails: []string{"did not succeed"}, max: 100 * time.Second,
+		},
 		"somebody else's service deployment is not taken for ours": {
 			script: []step{
 				{0, func(f *fakeECS) {
@@ -498,7 +522,7 @@ func TestDeployCancelled(t *testing.T) {
 	}{
 		"while waiting":                {after: time.Minute, fix: "aws ecs stop-service-deployment --region eu-central-1 --service-deployment-arn " + ourSD},
 		"while waiting, without reads": {prepare: denyStates, after: time.Minute, fix: "aws ecs update-service --region eu-central-1 --cluster prod --service web --task-definition " + "web:1"},
-		"while rolling back":           {after: 6 * time.Minute, fix: "stop-service-deployment"},
+		"while rolling back":           {after: 6 * time.Minute, fix: "Look at its end: https://eu-central-1.console.aws.amazon.com/ecs/v2/clusters/prod/services/web/deployments/sd2"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

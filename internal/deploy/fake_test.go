@@ -47,8 +47,7 @@ type fakeECS struct {
 	calls       []string
 	bodies      map[string][]string
 	updates     int
-	// sameID: UpdateService makes no new deployment, as when nothing changes.
-	sameID bool
+	hidden      *fakeDeployment
 }
 
 type fakeDeployment struct {
@@ -160,7 +159,6 @@ func (f *fakeECS) plan(steps []step) {
 	for _, s := range steps {
 		f.pending = append(f.pending, due{time.Now().Add(s.after), s.do})
 	}
-	f.pass()
 }
 
 func (f *fakeECS) fail(w http.ResponseWriter, code, message string) {
@@ -187,6 +185,7 @@ func (f *fakeECS) serve(w http.ResponseWriter, req *http.Request, action string,
 	case "UpdateService":
 		f.update(in)
 		out = map[string]any{"service": f.render()}
+		f.pass()
 	case "StopServiceDeployment":
 		f.plan(f.onStop)
 		out = map[string]any{"serviceDeploymentArn": in["serviceDeploymentArn"]}
@@ -230,9 +229,6 @@ func (f *fakeECS) serve(w http.ResponseWriter, req *http.Request, action string,
 // update makes a new PRIMARY deployment with its service deployment.
 func (f *fakeECS) update(in map[string]any) {
 	f.updates++
-	if f.sameID {
-		return
-	}
 	id := f.updates + 1
 	f.replace(fmt.Sprintf("ecs-svc/%d", id), in["taskDefinition"].(string))
 	f.states = append(f.states, &fakeState{

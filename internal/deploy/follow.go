@@ -21,8 +21,11 @@ const (
 	// mostMisses is how many looks in a row may fail, each already tried
 	// several times, before the watch is given up.
 	mostMisses = 5
-	// patience is how long ECS may take to begin a rollback of its own.
+	// patience is how long ECS may take to begin a rollback of its own, or to
+	// know of our update everywhere.
 	patience = time.Minute
+	// lookLimit bounds one look, retries included.
+	lookLimit = 2 * time.Minute
 	// quiet is the longest time without a Waiting event.
 	quiet = 30 * time.Second
 )
@@ -33,10 +36,10 @@ type follower struct {
 	d     *deployment
 	tasks *taskWatch
 
-	rolling   bool   // a rollback of ours has been seen or asked for
-	announced bool   // and told
-	why       string // the first reason given for it
-	failedAt  time.Time
+	rolling   bool      // a rollback of ours has been seen or asked for
+	announced bool      // and told
+	why       string    // the first reason given for it
+	oddSince  time.Time // see verdict
 	events    []string
 	blind     int
 	last      Waiting
@@ -56,7 +59,7 @@ func newFollower(c *Client, d *deployment) *follower {
 func (f *follower) follow(ctx context.Context) (verdict, error) {
 	misses := 0
 	for look := 0; ; look++ {
-		v, err := f.look(ctx)
+		v, err := f.lookWithin(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return verdict{}, context.Cause(ctx)
@@ -78,6 +81,14 @@ func (f *follower) follow(ctx context.Context) (verdict, error) {
 	}
 }
 
+// lookWithin is look with a limit: a connection that has died silently must not
+// use up the whole wait.
+func (f *follower) lookWithin(ctx context.Context) (verdict, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, lookLimit, fmt.Errorf("no answer within %s", lookLimit))
+	defer cancel()
+	return f.look(ctx)
+}
+
 // errBlind is the end where ECS gives nothing to judge a deployment by.
 var errBlind = errors.New("ECS gives no rollout state for this service (Classic Load Balancer), and its service deployments cannot be read")
 
@@ -94,10 +105,12 @@ func (f *follower) look(ctx context.Context) (verdict, error) {
 		return verdict{}, err
 	}
 	snap := snapshot{service: s, state: state, rolling: f.rolling, events: f.events}
-	snap.impatient = !f.failedAt.IsZero() && time.Since(f.failedAt) > patience
+	snap.impatient = !f.oddSince.IsZero() && time.Since(f.oddSince) > patience
 	v := judge(f.d, snap)
-	if ours := named(s, f.d.id); ours != nil && ours.RolloutState == ecstypes.DeploymentRolloutStateFailed && f.failedAt.IsZero() {
-		f.failedAt = time.Now()
+	if v.odd && f.oddSince.IsZero() {
+		f.oddSince = time.Now()
+	} else if !v.odd {
+		f.oddSince = time.Time{}
 	}
 	if f.blind++; !v.blind {
 		f.blind = 0

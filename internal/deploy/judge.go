@@ -19,8 +19,7 @@ type snapshot struct {
 	rolling bool
 	// events are the service's messages since our deployment began.
 	events []string
-	// impatient: ours has failed a while ago, and ECS's own rollback has not
-	// begun.
+	// impatient: it has been odd for a while.
 	impatient bool
 }
 
@@ -39,6 +38,10 @@ type verdict struct {
 	hopeless bool
 	// noWayBack: a rollback was tried and has failed.
 	noWayBack bool
+	// odd: ECS's answer cannot be its last word: a failed deployment that it
+	// has yet to roll back, or an answer from before our update (its reads are
+	// eventually consistent). If it stays so, it is.
+	odd bool
 	// blind: ECS gives nothing to judge by.
 	blind bool
 }
@@ -85,7 +88,7 @@ func judgeStopped(d *deployment, s snapshot) (Status, string) {
 			reason = aws.ToString(ours.RolloutStateReason)
 		}
 		return StatusFailed, reason
-	case now != nil && aws.ToString(now.Id) != d.id:
+	case now != nil && aws.ToString(now.Id) != d.id && !isOlder(now, d):
 		return StatusSuperseded, replacedBy(now)
 	case mentions(reason, "supersed", "newer", "new deployment", "another deployment"):
 		return StatusSuperseded, reason
@@ -113,7 +116,7 @@ func judgeRollout(d *deployment, s snapshot) verdict {
 		v.status, v.rolling = StatusSucceeded, false
 	case ecstypes.DeploymentRolloutStateFailed:
 		if d.breaker.rollback && !s.impatient {
-			v.rolling = true // ECS is about to begin it
+			v.rolling, v.odd = true, true // ECS is about to begin it
 		} else {
 			v.status = StatusFailed
 		}
@@ -127,7 +130,13 @@ func judgeRollout(d *deployment, s snapshot) verdict {
 // rollback, or somebody else's.
 func judgeReplaced(d *deployment, s snapshot, ours, now *ecstypes.Deployment) verdict {
 	why, rolledBack := rollbackSign(d, s, ours, now)
-	if !rolledBack && !s.rolling {
+	switch {
+	case rolledBack || s.rolling:
+	case isOlder(now, d) && !s.impatient:
+		return verdict{state: "IN_PROGRESS", odd: true}
+	case isOlder(now, d):
+		why = "the service is back on deployment " + aws.ToString(now.Id)
+	default:
 		return verdict{status: StatusSuperseded, reason: replacedBy(now), state: "gone"}
 	}
 	v := verdict{reason: why, state: "ROLLBACK_IN_PROGRESS", rolling: true}
@@ -142,6 +151,11 @@ func judgeReplaced(d *deployment, s snapshot, ours, now *ecstypes.Deployment) ve
 		v.reason = "the rollback failed: " + aws.ToString(now.RolloutStateReason)
 	}
 	return v
+}
+
+// isOlder says whether the deployment was there before ours.
+func isOlder(now *ecstypes.Deployment, d *deployment) bool {
+	return now != nil && now.CreatedAt != nil && now.CreatedAt.Before(d.since)
 }
 
 // rollbackSign looks for ECS's statement that it gave our deployment up.

@@ -99,6 +99,7 @@ func (f *follower) goBack(ctx context.Context) (*follower, error) {
 		return nil, errors.New("ECS has begun no deployment of " + lastPart(d.previous))
 	}
 	back.take(after, p)
+	f.rolling = true
 	follower := newFollower(f.c, back)
 	follower.back = true
 	return follower, nil
