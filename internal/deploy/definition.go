@@ -28,8 +28,7 @@ func (c *Client) TaskDefinition(ctx context.Context, arn string) ([]byte, error)
 		Include:        []ecstypes.TaskDefinitionField{ecstypes.TaskDefinitionFieldTags},
 	}, verbatim(nil, &answer))
 	if err != nil {
-		var client *ecstypes.ClientException
-		if errors.As(err, &client) {
+		if _, refused := errors.AsType[*ecstypes.ClientException](err); refused {
 			return nil, &problem.Error{
 				Op: "read task definition", Input: "task-definition", Value: arn, Err: err,
 				Fix: fmt.Sprintf("Check the family and revision, the account and the region (%s).", c.opts.Config.Region),

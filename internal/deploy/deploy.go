@@ -101,24 +101,26 @@ func New(opts Options) *Client {
 type Status string
 
 const (
-	// StatusSucceeded: ECS completed this very deployment.
+	// StatusSucceeded says that ECS completed this very deployment.
 	StatusSucceeded Status = "succeeded"
-	// StatusRolledBack: the deployment failed or ran out of time, and the service is
-	// back on what it ran before.
+	// StatusRolledBack says that the deployment failed or ran out of time, and
+	// that the service is back on what it ran before.
 	StatusRolledBack Status = "rolled-back"
-	// StatusFailed: the deployment failed and nothing was rolled back.
+	// StatusFailed says that the deployment failed and nothing was rolled back.
 	StatusFailed Status = "failed"
-	// StatusSuperseded: somebody else's later deployment replaced this one.
+	// StatusSuperseded says that somebody else's later deployment replaced it.
 	StatusSuperseded Status = "superseded"
-	// StatusTimedOut: the wait ran out; the deployment may still be under way.
+	// StatusTimedOut says that the wait ran out; the deployment, or its
+	// rollback, may still be under way.
 	StatusTimedOut Status = "timed-out"
-	// StatusStopped: somebody stopped the deployment.
+	// StatusStopped says that somebody stopped the deployment.
 	StatusStopped Status = "stopped"
-	// StatusUnchanged: the service already runs this task definition, nothing was
-	// updated.
+	// StatusUnchanged says that the service already runs this task definition;
+	// nothing was updated.
 	StatusUnchanged Status = "unchanged"
-	// StatusStarted: ECS accepted the update and how it ends is not known here:
-	// waiting was not asked for, was cancelled, or could not go on.
+	// StatusStarted says that ECS accepted the update and that how it ends is
+	// not known here: waiting was not asked for, was cancelled, or could not go
+	// on.
 	StatusStarted Status = "started"
 )
 
@@ -144,8 +146,8 @@ type Outcome struct {
 // Deploy makes the service run the task definition arn and, with Wait, follows
 // the deployment until it is over.
 //
-// Every Status but StatusSucceeded, StatusUnchanged and (without Wait) StatusStarted comes with
-// a *problem.Error. When ctx ends while a deployment is under way, Deploy
+// Every Status but StatusSucceeded, StatusUnchanged and (without Wait)
+// StatusStarted comes with a *problem.Error. When ctx ends while a deployment is under way, Deploy
 // returns within two seconds; the deployment goes on, and the error says which
 // and how to stop it.
 func (c *Client) Deploy(ctx context.Context, arn string) (Outcome, error) {

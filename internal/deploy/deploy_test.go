@@ -39,7 +39,7 @@ func done(after time.Duration) step {
 // crash lets a task of ours fail.
 func crash(after time.Duration, id string) step {
 	return step{after, func(f *fakeECS) {
-		f.stopTask(id, "ecs-svc/2", "EssentialContainerExited", "Essential container in task exited", 1, "")
+		f.stopTask(id, "ecs-svc/2", "EssentialContainerExited", "Essential container in task exited", 1)
 		f.deployment("ecs-svc/2").failed++
 	}}
 }
@@ -684,10 +684,10 @@ func TestFailedTaskIsNamedWithinOneLookWithItsLog(t *testing.T) {
 		f.script = []step{
 			{20 * time.Second, func(f *fakeECS) {
 				failedAt = time.Now()
-				f.stopTask("t1", "ecs-svc/2", "EssentialContainerExited", "Essential container in task exited", 3, "")
-				f.stopTask("old", "ecs-svc/1", "EssentialContainerExited", "Essential container in task exited", 9, "")
-				f.stopTask("scaled", "ecs-svc/2", "ServiceSchedulerInitiated", "Scaling activity initiated by (deployment ecs-svc/2)", 143, "")
-				f.stopTask("unhealthy", "ecs-svc/2", "ServiceSchedulerInitiated", "Task failed ELB health checks in (target-group arn:aws:x)", 137, "")
+				f.stopTask("t1", "ecs-svc/2", "EssentialContainerExited", "Essential container in task exited", 3)
+				f.stopTask("old", "ecs-svc/1", "EssentialContainerExited", "Essential container in task exited", 9)
+				f.stopTask("scaled", "ecs-svc/2", "ServiceSchedulerInitiated", "Scaling activity initiated by (deployment ecs-svc/2)", 143)
+				f.stopTask("unhealthy", "ecs-svc/2", "ServiceSchedulerInitiated", "Task failed ELB health checks in (target-group arn:aws:x)", 137)
 			}},
 			done(time.Minute),
 		}

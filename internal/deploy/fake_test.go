@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -48,6 +49,8 @@ type fakeECS struct {
 	bodies      map[string][]string
 	updates     int
 	hidden      *fakeDeployment
+	denyText    string // instead of the usual refusal
+	urls        []string
 }
 
 type fakeDeployment struct {
@@ -130,6 +133,7 @@ func (f *fakeECS) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer f.mu.Unlock()
 	f.pass()
 	f.calls = append(f.calls, action)
+	f.urls = append(f.urls, req.URL.String())
 	f.bodies[action] = append(f.bodies[action], string(body))
 	if f.hook != nil {
 		if err := f.hook(action, len(f.bodies[action])); err != nil {
@@ -138,7 +142,7 @@ func (f *fakeECS) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	rec := httptest.NewRecorder()
 	if code := f.refuse[action]; code != "" {
-		f.fail(rec, code, "User: arn:aws:sts::111122223333:assumed-role/ci/x is not authorized to perform: ecs:"+action+" on resource: "+serviceARN+" because no identity-based policy allows it")
+		f.fail(rec, code, firstOf(f.denyText, "User: arn:aws:sts::111122223333:assumed-role/ci/x is not authorized to perform: ecs:"+action+" on resource: "+serviceARN+" because no identity-based policy allows it"))
 	} else {
 		f.serve(rec, req, action, body)
 	}
@@ -274,9 +278,7 @@ func (f *fakeECS) render() map[string]any {
 		})
 	}
 	s := map[string]any{"deployments": list, "events": f.events, "taskDefinition": f.deployments[0].taskDefinition}
-	for k, v := range f.service {
-		s[k] = v
-	}
+	maps.Copy(s, f.service)
 	return s
 }
 
@@ -340,8 +342,8 @@ func (f *fakeECS) say(message string) {
 }
 
 // stopTask adds a stopped task of a deployment; code < 0 means no exit code.
-func (f *fakeECS) stopTask(id, startedBy, stopCode, reason string, code int, containerReason string) {
-	app := map[string]any{"name": "app", "lastStatus": "STOPPED", "reason": containerReason}
+func (f *fakeECS) stopTask(id, startedBy, stopCode, reason string, code int) {
+	app := map[string]any{"name": "app", "lastStatus": "STOPPED"}
 	if code >= 0 {
 		app["exitCode"] = code
 	}
