@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -74,10 +75,11 @@ func bases() []base {
 // serveBases makes the base images that the cache lacks and serves them all as a
 // registry that stands in for Docker Hub.
 func serveBases(ctx context.Context, address, cache string) (string, error) {
-	handler := registry.New(
-		registry.WithBlobHandler(registry.NewDiskBlobHandler(filepath.Join(cache, "blobs"))),
-		registry.Logger(log.New(io.Discard, "", 0)))
-	host, _, err := serve(address, handler)
+	host, _, err := serve(address, func(string) http.Handler {
+		return registry.New(
+			registry.WithBlobHandler(registry.NewDiskBlobHandler(filepath.Join(cache, "blobs"))),
+			registry.Logger(log.New(io.Discard, "", 0)))
+	})
 	if err != nil {
 		return "", err
 	}

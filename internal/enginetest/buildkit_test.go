@@ -39,7 +39,11 @@ func startBuildkit(t *testing.T, e *engine) *buildkit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
+	// A short path: a socket's may have 107 bytes.
+	dir, err := os.MkdirTemp("", "bk") //nolint:usetesting // the test's own folder has the test's name in its path
+	if err != nil {
+		t.Fatal(err)
+	}
 	b := &buildkit{engine: e, bin: bin, socket: filepath.Join(dir, "buildkitd.sock")}
 	config := filepath.Join(dir, "buildkitd.toml")
 	text := fmt.Sprintf("[registry.\"docker.io\"]\n  mirrors = [%q]\n[registry.%q]\n  http = true\n", e.mirror, e.mirror)
@@ -60,7 +64,12 @@ func startBuildkit(t *testing.T, e *engine) *buildkit {
 	go func() { done <- daemon.Wait() }()
 	t.Cleanup(func() {
 		_ = daemon.Process.Signal(os.Interrupt)
-		<-done
+		if err := <-done; err != nil {
+			t.Logf("buildkitd: %v", err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
 		if t.Failed() {
 			t.Logf("buildkitd's last words:\n%s", tail(log.String(), 20))
 		}
@@ -120,7 +129,7 @@ func buildkitBinaries(ctx context.Context, cache string) (string, error) {
 		return "", err
 	}
 	bin := filepath.Join(cache, "buildkit-"+strings.TrimSpace(version))
-	if _, err := os.Stat(bin); err == nil {
+	if _, err = os.Stat(bin); err == nil {
 		return bin, nil
 	}
 	work, err := os.MkdirTemp(cache, "making-")

@@ -152,15 +152,17 @@ func buildAction() (string, error) {
 	return strings.TrimSpace(out), nil
 }
 
-// serve answers HTTP on a free port of one address of this machine until it is stopped.
-func serve(address string, handler http.Handler) (host string, stop func(), err error) {
+// serve answers HTTP on a free port of one address of this machine until it is
+// stopped. What answers may want to know where it is reached.
+func serve(address string, handler func(host string) http.Handler) (host string, stop func(), err error) {
 	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		return "", nil, err
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+	host = listener.Addr().String()
+	server := &http.Server{Handler: handler(host), ReadHeaderTimeout: time.Minute}
 	go func() { _ = server.Serve(listener) }()
-	return listener.Addr().String(), func() { _ = server.Close() }, nil
+	return host, func() { _ = server.Close() }, nil
 }
 
 // poll asks until the answer is yes, every 50 ms.

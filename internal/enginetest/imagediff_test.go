@@ -3,8 +3,10 @@ package enginetest
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,6 +83,28 @@ func writeTar(w io.Writer, entries []entry) error {
 		}
 	}
 	return tw.Close()
+}
+
+// readTar adds the regular files below a prefix to files.
+func readTar(r io.Reader, prefix string, files map[string]string) error {
+	tr := tar.NewReader(r)
+	for {
+		header, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if header.Typeflag != tar.TypeReg || !strings.HasPrefix(header.Name, prefix) {
+			continue
+		}
+		text, err := io.ReadAll(tr)
+		if err != nil {
+			return err
+		}
+		files[header.Name] = string(text)
+	}
 }
 
 // with changes one thing of an entry.

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -215,15 +214,15 @@ func (s *step) file(t *testing.T, command string) string {
 	return string(text)
 }
 
-// interrupt waits until the log holds a text, sends SIGINT as a cancelled job
-// does, and gives the result and how long the step took to end.
-func (s *step) interrupt(t *testing.T, when string) (result, time.Duration) {
+// interrupt waits for a moment, sends SIGINT as a cancelled job does, and gives the
+// result and how long the step took to end.
+func (s *step) interrupt(t *testing.T, moment func() bool) (result, time.Duration) {
 	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Minute, fmt.Errorf("log never said %q", when))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Minute, errors.New("the moment to interrupt never came"))
 	defer cancel()
-	err := poll(ctx, func() bool { return strings.Contains(s.log.String(), when) || len(s.done) > 0 })
+	err := poll(ctx, func() bool { return moment() || len(s.done) > 0 })
 	if err != nil || len(s.done) > 0 {
-		t.Fatalf("%q did not show before the step's end (%v):\n%s", when, err, tail(s.log.String(), 60))
+		t.Fatalf("step not interrupted before its end (%v):\n%s", err, tail(s.log.String(), 60))
 	}
 	sent := time.Now()
 	if err := s.cmd.Process.Signal(syscall.SIGINT); err != nil {
