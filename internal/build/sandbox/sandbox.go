@@ -19,16 +19,22 @@ type Sandbox interface {
 	// waits until it, and everything that it left running, has ended. A process
 	// that ends with another code than 0 gives an *ExitError. Whatever
 	// happens, root's entries, mounts and stubs are as they were afterwards,
-	// except for what the process itself changed.
+	// except for what the process itself changed, and for the folders /dev,
+	// /proc and /sys: where they are missing, they are made and stay, as they do
+	// with BuildKit.
 	Run(ctx context.Context, root string, p Process, mounts []Mount) (Result, error)
 }
 
-// Result is what the caller needs to know to find the changes in root.
+// Result is what the caller needs to know about a run. It is filled in when the
+// run fails too.
 type Result struct {
 	// Moved lists the paths below root, slash-separated and relative, whose
 	// inode the process left as it was, but whose ctime changed because the
-	// sandbox renamed them in and out. Only the in-place sandbox has any.
+	// sandbox renamed them in and out, or put a mount's stub into them.
 	Moved []string
+	// Restored lists the guarded files (Options.Guard) that the process had
+	// changed and that are as before again.
+	Restored []string
 }
 
 // Process is what to run. Its environment is Env and nothing else.
@@ -36,7 +42,8 @@ type Process struct {
 	Args []string
 	// Env holds NAME=value.
 	Env []string
-	// Cwd is absolute, in the root filesystem; it is not created.
+	// Cwd is absolute, in the root filesystem. It is made if it is missing, as
+	// BuildKit does it, and stays.
 	Cwd string
 	// User is user[:group] by name or number as in a Dockerfile's USER, looked
 	// up in the root filesystem. Empty is 0:0. A user without a group gets the
@@ -53,7 +60,8 @@ type Process struct {
 	// RemoveStubsRecursive removes the parents of mount stubs too, when the
 	// sandbox made them and they are empty.
 	RemoveStubsRecursive bool
-	// Stdout and Stderr receive what the process writes. Stdin is empty.
+	// Stdout and Stderr receive what the process writes, never both at once. An
+	// empty one drops it. Stdin is empty.
 	Stdout, Stderr io.Writer
 }
 

@@ -1,0 +1,188 @@
+package child
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// Status is how a process ended.
+type Status struct {
+	// Code is its exit code, 128 plus the signal's number when a signal ended it.
+	Code int
+	// Signal is the signal that ended it, or 0.
+	Signal syscall.Signal
+}
+
+// Run runs spec and waits until the process, and everything that it left
+// running, has ended, and until all that they wrote has reached stdout and
+// stderr. When ctx ends, all of them are killed and the cause is returned.
+func Run(ctx context.Context, spec *Spec, stdout, stderr io.Writer) (Status, error) {
+	var status Status
+	var out, errOut pipe
+	if err := errors.Join(out.open(), errOut.open()); err != nil {
+		return status, err
+	}
+	defer out.close()
+	defer errOut.close()
+	var copies errgroup.Group
+	var turn sync.Mutex // the two may be one writer
+	copies.Go(func() error { return out.copyTo(&oneAtATime{turn: &turn, w: stdout}) })
+	copies.Go(func() error { return errOut.copyTo(&oneAtATime{turn: &turn, w: stderr}) })
+
+	// The kernel sends the parent-death signal when the thread ends that
+	// started the child, not the process: it has to stay until then.
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		var err error
+		status, err = run(ctx, spec, out.w, errOut.w)
+		_ = out.w.Close()
+		_ = errOut.w.Close()
+		done <- err
+	}()
+	err := <-done
+	err = errors.Join(err, copies.Wait())
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return status, err
+}
+
+// pipe carries one output of the process.
+type pipe struct{ r, w *os.File }
+
+func (p *pipe) open() (err error) {
+	p.r, p.w, err = os.Pipe()
+	return err
+}
+
+func (p *pipe) close() {
+	_ = p.r.Close()
+	_ = p.w.Close()
+}
+
+// copyTo goes on reading when the writer fails, so that the process is not
+// stopped by a full pipe.
+func (p *pipe) copyTo(w io.Writer) error {
+	_, err := io.Copy(w, p.r)
+	if err != nil {
+		_, _ = io.Copy(io.Discard, p.r)
+		return fmt.Errorf("output: %w", err)
+	}
+	return nil
+}
+
+type oneAtATime struct {
+	turn *sync.Mutex
+	w    io.Writer
+}
+
+// Write passes b on; without a writer it is dropped.
+func (o *oneAtATime) Write(b []byte) (int, error) {
+	o.turn.Lock()
+	defer o.turn.Unlock()
+	if o.w == nil {
+		return len(b), nil
+	}
+	return o.w.Write(b)
+}
+
+func run(ctx context.Context, spec *Spec, stdout, stderr *os.File) (Status, error) {
+	supervised := spec.Supervised || spec.Namespaces != nil
+	proc, reports, err := start(spec, supervised, stdout, stderr)
+	if err != nil {
+		return Status{}, err
+	}
+	defer reports.Close() //nolint:errcheck // read only
+	stop := make(chan struct{})
+	var watch errgroup.Group
+	watch.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return proc.Signal(spec.stopSignal(supervised))
+		case <-stop:
+			return nil
+		}
+	})
+	if supervised {
+		rep, err := readReport(reports)
+		_, waitErr := proc.Wait()
+		close(stop)
+		_ = watch.Wait()
+		if errors.Is(err, io.EOF) {
+			err = errors.New("the process that watches over the command was killed")
+		}
+		return rep.status(), errors.Join(err, waitErr)
+	}
+	_, startErr := readReport(reports)
+	if errors.Is(startErr, io.EOF) {
+		startErr = nil
+	}
+	status, err := Reap(proc.Pid)
+	close(stop)
+	_ = watch.Wait()
+	_ = proc.Release()
+	return status, errors.Join(startErr, err)
+}
+
+func (s *Spec) stopSignal(supervised bool) os.Signal {
+	if supervised && s.Namespaces == nil {
+		return syscall.SIGTERM
+	}
+	return syscall.SIGKILL
+}
+
+func (r report) status() Status { return Status{Code: r.Code, Signal: syscall.Signal(r.Signal)} }
+
+// start executes our own binary as the init or the starter. What it writes on
+// the returned file ends with a report, or with nothing when a starter has
+// become the process.
+func start(spec *Spec, supervised bool, stdout, stderr *os.File) (*os.Process, *os.File, error) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer null.Close() //nolint:errcheck // read only
+	var orders, reports pipe
+	if err := errors.Join(orders.open(), reports.open()); err != nil {
+		return nil, nil, err
+	}
+	defer orders.close()
+	defer reports.w.Close() //nolint:errcheck // the child's copy counts
+	name, attr := starterName, &syscall.SysProcAttr{Setsid: true}
+	if supervised {
+		name = initName
+		attr.Pdeathsig, _ = spec.stopSignal(true).(syscall.Signal)
+	}
+	if ns := spec.Namespaces; ns != nil {
+		attr.Cloneflags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+		if ns.NoNetwork {
+			attr.Cloneflags |= unix.CLONE_NEWNET
+		}
+	}
+	proc, err := os.StartProcess("/proc/self/exe", []string{name}, &os.ProcAttr{
+		Dir: "/", Env: []string{}, Sys: attr,
+		Files: []*os.File{null, stdout, stderr, orders.r, reports.w},
+	})
+	if err != nil {
+		_ = reports.r.Close()
+		return nil, nil, fmt.Errorf("start our own binary: %w", err)
+	}
+	_ = orders.r.Close()
+	if err := json.NewEncoder(orders.w).Encode(spec); err != nil {
+		// The child has ended before it read everything: its report says why.
+		_ = proc.Kill()
+	}
+	return proc, reports.r, nil
+}

@@ -1,0 +1,159 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// guarded is a file as it was.
+type guarded struct {
+	path    string
+	missing bool
+	attributes
+	content []byte
+}
+
+// record reads the files. Those that do not exist must not exist later either.
+func record(paths []string) ([]guarded, error) {
+	files := make([]guarded, 0, len(paths))
+	for _, path := range paths {
+		g := guarded{path: path}
+		var err error
+		g.attributes, err = readAttributes(path)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+			g.missing = true
+			files = append(files, g)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if g.stat.Mode&unix.S_IFMT != unix.S_IFREG {
+			return nil, fmt.Errorf("%s is not a regular file", path)
+		}
+		if g.content, err = os.ReadFile(path); err != nil {
+			return nil, err
+		}
+		files = append(files, g)
+	}
+	return files, nil
+}
+
+// restore undoes what happened to the files and lists those that had changed.
+func restore(files []guarded) (changed []string, err error) {
+	var errs []error
+	for i := range files {
+		done, err := files[i].restore()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("restore %s: %w", files[i].path, err))
+		}
+		if done {
+			changed = append(changed, files[i].path)
+		}
+	}
+	return changed, errors.Join(errs...)
+}
+
+func (g *guarded) restore() (changed bool, err error) {
+	now, err := readAttributes(g.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if g.missing {
+			return false, nil
+		}
+	case err != nil:
+		return false, err
+	case g.missing:
+		return true, os.RemoveAll(g.path)
+	case now.stat.Ino == g.stat.Ino && now.stat.Dev == g.stat.Dev && now.stat.Ctim == g.stat.Ctim:
+		return false, nil
+	case now.stat.Ino != g.stat.Ino || now.stat.Dev != g.stat.Dev:
+		if err := os.RemoveAll(g.path); err != nil {
+			return true, err
+		}
+	}
+	return true, errors.Join(g.write(), g.apply(g.path))
+}
+
+// write keeps the inode where there is one: the file may be a mount.
+func (g *guarded) write() error {
+	f, err := os.OpenFile(g.path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	now, err := os.ReadFile(g.path)
+	if err == nil && !bytes.Equal(now, g.content) {
+		if err = f.Truncate(0); err == nil {
+			_, err = f.WriteAt(g.content, 0)
+		}
+	}
+	return errors.Join(err, f.Close())
+}
+
+// fingerprint tells whether a file was touched, without reading it.
+type fingerprint struct {
+	dev, ino, nlink, size uint64
+	mode, uid, gid        uint32
+	mtim, ctim            unix.Timespec
+}
+
+// survey takes the fingerprint of everything in the tree at top, but for what
+// skip holds. The key is the path relative to top. top itself has no change
+// time: it may be renamed.
+func survey(ctx context.Context, top string, skip map[string]bool) (map[string]fingerprint, error) {
+	seen := map[string]fingerprint{}
+	err := filepath.WalkDir(top, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if skip[path] {
+			if entry.IsDir() {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			return err
+		}
+		print := fingerprint{
+			dev: st.Dev, ino: st.Ino, nlink: uint64(st.Nlink), size: uint64(st.Size), //nolint:unconvert // 32 bits on some architectures
+			mode: st.Mode, uid: st.Uid, gid: st.Gid, mtim: st.Mtim, ctim: st.Ctim,
+		}
+		if path == top {
+			print.ctim = unix.Timespec{}
+		}
+		rel, err := filepath.Rel(top, path)
+		seen[rel] = print
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look through %s: %w", top, err)
+	}
+	return seen, nil
+}
+
+// differs names a path that is not the same in both, or reports false.
+func differs(before, after map[string]fingerprint) (path string, found bool) {
+	for path, print := range after {
+		if before[path] != print {
+			return path, true
+		}
+	}
+	for path := range before {
+		if _, ok := after[path]; !ok {
+			return path, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,316 @@
+package sandbox
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/towline/towline/internal/build/sandbox/child"
+)
+
+// inPlace runs a process in Towline's own container, whose root becomes the
+// process's root filesystem for that time by renaming.
+//
+// While a process runs, of our own paths only those below /towline exist, and
+// the files of the image are at the root: nothing else of Towline may open a
+// file by another name then. Runs are one at a time. Processes of users other
+// than root cannot enter /towline, where our own entries wait, with the Docker
+// socket and the runner's folders. Root can; Towline's memory it cannot read.
+type inPlace struct {
+	opts Options
+	mu   sync.Mutex
+}
+
+// etcMounts are the files that the container runtime mounts into /etc.
+func etcMounts() []string { return []string{"hosts", "hostname", "resolv.conf"} }
+
+// stays are the entries of / that are never moved, in the image or out of it.
+func stays() []string { return []string{"towline", "dev", "etc", "proc", "sys"} }
+
+func newInPlace(opts Options) (*inPlace, error) {
+	if err := ourImage(opts); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(home, 0o700); err != nil { //nolint:gosec // a folder
+		return nil, err
+	}
+	// Read the roots now: later the files may be an image's.
+	if _, err := x509.SystemCertPool(); err != nil {
+		return nil, fmt.Errorf("certificates: %w", err)
+	}
+	for _, name := range etcMounts() {
+		opts.Guard = append(opts.Guard, filepath.Join("/etc", name))
+	}
+	return &inPlace{opts: opts}, nil
+}
+
+// Name is "in place".
+func (*inPlace) Name() string { return "in place" }
+
+// Run runs p in root with mounts. The hostname cannot be set: it is the
+// container's.
+func (s *inPlace) Run(ctx context.Context, root string, p Process, mounts []Mount) (result Result, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.refuse(mounts); err != nil {
+		return result, err
+	}
+	if err := systemFolders(root); err != nil {
+		return result, err
+	}
+	watch, err := newWatch(ctx, s.opts)
+	if err != nil {
+		return result, err
+	}
+	defer func() {
+		var watchErr error
+		result.Restored, watchErr = watch.check(context.WithoutCancel(ctx))
+		err = errors.Join(err, watchErr)
+	}()
+	devices, err := readDevices()
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, devices.restore()) }()
+	spec, err := prepare(root, p)
+	if err != nil {
+		return result, err
+	}
+	spec.NoNetwork = p.Network == NetworkNone
+	aside, err := os.MkdirTemp(s.opts.StateDir, "aside-")
+	if err != nil {
+		return result, fmt.Errorf("aside: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.Remove(aside)) }()
+	g := &garden{root: root, aside: aside, elsewhere: []string{"/dev"}}
+	if err := g.grow(ctx, mounts, p.RemoveStubsRecursive); err != nil {
+		return result, err
+	}
+	defer func() {
+		touched, clearErr := g.clear(context.WithoutCancel(ctx))
+		result.Moved = append(result.Moved, touched...)
+		err = errors.Join(err, clearErr)
+	}()
+	result.Moved, err = s.swapped(root, p.ExtraHosts, func() error {
+		return outcome(child.Run(ctx, spec, p.Stdout, p.Stderr))
+	})
+	return result, err
+}
+
+// refuse names the mounts that only the namespaces sandbox can have.
+func (s *inPlace) refuse(mounts []Mount) error {
+	for _, m := range mounts {
+		dest := path.Join("/", m.Dest)
+		dir, name := path.Split(dest)
+		switch {
+		case dir == "/etc/" && slices.Contains(etcMounts(), name),
+			dir == "/" && slices.Contains(stays(), name),
+			strings.HasPrefix(dest, "/proc/"), strings.HasPrefix(dest, "/sys/"), strings.HasPrefix(dest, home+"/"):
+			return fmt.Errorf("mount %s: it cannot be had in place, where that is the container's own", dest)
+		}
+	}
+	return nil
+}
+
+// swap is the exchange of the container's entries for a root filesystem's.
+type swap struct {
+	root, aside string
+	journal     journal
+	// ours and ourEtc are what / and /etc are without an image.
+	ours, ourEtc attributes
+	// in holds the entries as they were when they came in.
+	in map[string]unix.Stat_t
+}
+
+// swapped calls run while root's entries are in /. Moved lists those that are
+// the same afterwards.
+func (s *inPlace) swapped(root string, hosts []HostIP, run func() error) (moved []string, err error) {
+	w := &swap{root: root, aside: filepath.Join(s.opts.StateDir, "self"), in: map[string]unix.Stat_t{}}
+	for _, dir := range []string{w.aside, filepath.Join(w.aside, "etc")} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	defer func() { err = errors.Join(err, os.Remove(filepath.Join(w.aside, "etc")), os.Remove(w.aside)) }()
+	if err := w.enter(); err != nil {
+		return nil, errors.Join(err, w.undo())
+	}
+	if err = appendHosts(hosts); err == nil {
+		err = run()
+	}
+	moved, leaveErr := w.leave()
+	return moved, errors.Join(err, leaveErr)
+}
+
+func (w *swap) enter() error {
+	var err error
+	if w.ours, err = readAttributes("/"); err != nil {
+		return err
+	}
+	if w.ourEtc, err = readAttributes("/etc"); err != nil {
+		return err
+	}
+	if err := w.moveAll("/", w.aside, stays()); err != nil {
+		return err
+	}
+	if err := w.moveAll("/etc", filepath.Join(w.aside, "etc"), etcMounts()); err != nil {
+		return err
+	}
+	fromImage := len(w.journal.done)
+	if err := w.moveAll(w.root, "/", stays()); err != nil {
+		return err
+	}
+	rootAttrs, err := readAttributes(w.root)
+	if err != nil {
+		return err
+	}
+	if isFolder(filepath.Join(w.root, "etc")) {
+		if err := w.enterEtc(); err != nil {
+			return err
+		}
+	}
+	if err := rootAttrs.apply("/"); err != nil {
+		return err
+	}
+	for _, m := range w.journal.done[fromImage:] {
+		var st unix.Stat_t
+		if err := unix.Lstat(m.to, &st); err != nil {
+			return fmt.Errorf("%s: %w", m.to, err)
+		}
+		w.in[m.to] = st
+	}
+	return nil
+}
+
+func (w *swap) enterEtc() error {
+	etc := filepath.Join(w.root, "etc")
+	attrs, err := readAttributes(etc)
+	if err != nil {
+		return err
+	}
+	if err := w.moveAll(etc, "/etc", etcMounts()); err != nil {
+		return err
+	}
+	// The emptied folder keeps its own time, for the case that this is undone.
+	return errors.Join(attrs.apply("/etc"), attrs.apply(etc))
+}
+
+func isFolder(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.IsDir()
+}
+
+func (w *swap) moveAll(from, to string, except []string) error {
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if slices.Contains(except, entry.Name()) {
+			continue
+		}
+		if err := w.journal.rename(filepath.Join(from, entry.Name()), filepath.Join(to, entry.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *swap) undo() error {
+	return errors.Join(w.journal.undo(), w.ours.applyIfRead("/"), w.ourEtc.applyIfRead("/etc"))
+}
+
+func (a *attributes) applyIfRead(path string) error {
+	if a.xattrs == nil {
+		return nil
+	}
+	return a.apply(path)
+}
+
+// leave moves everything that is in / now into the root filesystem, and our own
+// entries back. It goes on after an error.
+func (w *swap) leave() (moved []string, err error) {
+	var errs []error
+	for at, before := range w.in {
+		var now unix.Stat_t
+		if unix.Lstat(at, &now) == nil && now.Ino == before.Ino && now.Dev == before.Dev && now.Ctim == before.Ctim {
+			moved = append(moved, relative(at))
+		}
+	}
+	slices.Sort(moved)
+	rootAttrs, err := readAttributes("/")
+	errs = append(errs, err, w.leaveEtc())
+	out := &swap{root: w.root}
+	errs = append(errs, out.moveRest("/", w.root, stays()))
+	if err == nil {
+		errs = append(errs, rootAttrs.apply(w.root))
+	}
+	back := &swap{}
+	errs = append(errs,
+		back.moveRest(filepath.Join(w.aside, "etc"), "/etc", nil),
+		back.moveRest(w.aside, "/", []string{"etc"}),
+		w.ourEtc.apply("/etc"), w.ours.apply("/"))
+	return moved, errors.Join(errs...)
+}
+
+func (w *swap) leaveEtc() error {
+	attrs, err := readAttributes("/etc")
+	if err != nil {
+		return err
+	}
+	entries, err := os.ReadDir("/etc")
+	if err != nil {
+		return err
+	}
+	etc := filepath.Join(w.root, "etc")
+	had := isFolder(etc)
+	news := slices.ContainsFunc(entries, func(e os.DirEntry) bool { return !slices.Contains(etcMounts(), e.Name()) })
+	if !had && !news {
+		return nil
+	}
+	if !had {
+		if err := os.Mkdir(etc, 0o755); err != nil { //nolint:gosec // a folder of an image
+			return err
+		}
+	}
+	return errors.Join((&swap{}).moveRest("/etc", etc, etcMounts()), attrs.apply(etc))
+}
+
+// moveRest is moveAll that goes on after an error.
+func (w *swap) moveRest(from, to string, except []string) error {
+	entries, err := os.ReadDir(from)
+	errs := []error{err}
+	for _, entry := range entries {
+		if !slices.Contains(except, entry.Name()) {
+			errs = append(errs, w.journal.rename(filepath.Join(from, entry.Name()), filepath.Join(to, entry.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// appendHosts adds lines to the container's /etc/hosts, which is restored with
+// the guarded files.
+func appendHosts(hosts []HostIP) error {
+	if len(hosts) == 0 {
+		return nil
+	}
+	f, err := os.OpenFile("/etc/hosts", os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	for _, h := range hosts {
+		if _, err = fmt.Fprintf(f, "%s\t%s\n", h.IP, h.Host); err != nil {
+			break
+		}
+	}
+	return errors.Join(err, f.Close())
+}

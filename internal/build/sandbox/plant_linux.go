@@ -1,0 +1,407 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/towline/towline/internal/build/sandbox/inroot"
+)
+
+// garden stands in for mounts where the kernel allows none: what would be
+// mounted is renamed or copied to its place, what was there waits aside, and
+// afterwards everything goes back.
+type garden struct {
+	root  string
+	aside string // an empty folder on root's filesystem
+	// elsewhere holds folders of root that are not taken from root but from /.
+	elsewhere []string
+	plants    []*plant
+	stubs     []*inroot.Stubs
+}
+
+// plant is one mount's stand-in.
+type plant struct {
+	mount  Mount
+	at     string // where it is planted
+	inRoot string // the same as the process sees it
+	aside  string // where the original waits, or empty
+	stub   bool   // the original is a stub of ours
+	back   string // where it was renamed from, or empty for a copy
+	file   *os.File
+	stat   unix.Stat_t
+	parent parentTimes
+	before map[string]fingerprint // of a read-only one
+	kept   bool                   // it was a mount already and stays
+}
+
+// parentTimes keeps the planting out of a folder's modification time.
+type parentTimes struct {
+	path          string
+	before, after unix.Stat_t
+}
+
+func (t *parentTimes) take(path string) error {
+	t.path = path
+	return unix.Lstat(path, &t.before)
+}
+
+func (t *parentTimes) giveBack() error {
+	if err := setTimes(t.path, t.before); err != nil {
+		return err
+	}
+	return unix.Lstat(t.path, &t.after)
+}
+
+// untouched says that nothing happened to the folder since giveBack.
+func (t *parentTimes) untouched() bool {
+	var now unix.Stat_t
+	return unix.Lstat(t.path, &now) == nil && now.Ino == t.after.Ino && now.Ctim == t.after.Ctim
+}
+
+// grow plants all mounts. After an error everything is as before.
+func (g *garden) grow(ctx context.Context, mounts []Mount, recursive bool) (err error) {
+	defer func() {
+		if err != nil {
+			_, clearErr := g.clear(context.WithoutCancel(ctx))
+			err = errors.Join(err, clearErr)
+		}
+	}()
+	mounts = slices.Clone(mounts)
+	slices.SortStableFunc(mounts, func(a, b Mount) int { return depth(a.Dest) - depth(b.Dest) })
+	places := map[string][]inroot.Stub{}
+	for _, m := range mounts {
+		stub, err := m.stub()
+		if err != nil {
+			return err
+		}
+		root := g.rootOf(m.Dest)
+		places[root] = append(places[root], stub)
+	}
+	for root, list := range places {
+		stubs, err := inroot.MakeStubs(root, list, recursive || root != g.root)
+		if err != nil {
+			return err
+		}
+		g.stubs = append(g.stubs, stubs)
+	}
+	for i, m := range mounts {
+		p := &plant{mount: m}
+		g.plants = append(g.plants, p)
+		if err := g.plant(p, g.shared(mounts, i), i); err != nil {
+			return fmt.Errorf("mount %s: %w", m.Dest, err)
+		}
+	}
+	for _, p := range g.plants {
+		if p.mount.ReadOnly && p.mount.Source != "" {
+			if p.before, err = survey(ctx, p.at, g.below(p)); err != nil {
+				return fmt.Errorf("mount %s: %w", p.mount.Dest, err)
+			}
+		}
+	}
+	return nil
+}
+
+func depth(dest string) int { return strings.Count(path.Clean(dest), "/") }
+
+func (g *garden) rootOf(dest string) string {
+	dest = path.Join("/", dest)
+	for _, dir := range g.elsewhere {
+		if strings.HasPrefix(dest, dir+"/") {
+			return "/"
+		}
+	}
+	return g.root
+}
+
+// shared says that another mount has the same source, or one inside it, so that
+// it must not be renamed away.
+func (g *garden) shared(mounts []Mount, i int) bool {
+	return slices.ContainsFunc(mounts, func(other Mount) bool {
+		a, b := mounts[i].Source+"/", other.Source+"/"
+		return other.Source != "" && other.Dest != mounts[i].Dest && (strings.HasPrefix(a, b) || strings.HasPrefix(b, a))
+	})
+}
+
+// below lists the plants inside p.
+func (g *garden) below(p *plant) map[string]bool {
+	found := map[string]bool{}
+	for _, other := range g.plants {
+		if strings.HasPrefix(other.at, p.at+"/") {
+			found[other.at] = true
+		}
+	}
+	return found
+}
+
+func (g *garden) plant(p *plant, shared bool, i int) error {
+	root := g.rootOf(p.mount.Dest)
+	found, err := inroot.Look(root, p.mount.Dest)
+	if err != nil {
+		return err
+	}
+	_ = found.Close()
+	if !found.Exists() { // below another mount, which has no stubs
+		dir, err := inroot.Make(root, path.Dir(found.Path), true)
+		if err != nil {
+			return err
+		}
+		_ = dir.Close()
+	}
+	p.at, p.inRoot = filepath.Join(root, found.Path), found.Path
+	if err := p.parent.take(filepath.Dir(p.at)); err != nil {
+		return err
+	}
+	if found.Exists() {
+		if err := g.putAside(p, i); err != nil || p.kept {
+			return err
+		}
+	}
+	if err := p.place(shared); err != nil {
+		return err
+	}
+	if err := unix.Lstat(p.at, &p.stat); err != nil {
+		return err
+	}
+	return p.parent.giveBack()
+}
+
+func (g *garden) putAside(p *plant, i int) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(p.at, &st); err != nil {
+		return err
+	}
+	p.mount.coverMode(st)
+	for _, stubs := range g.stubs {
+		p.stub = p.stub || stubs.Made(p.at)
+	}
+	aside := filepath.Join(g.aside, strconv.Itoa(i))
+	err := rename(p.at, aside)
+	if errors.Is(err, unix.EBUSY) && p.mount.Tmpfs {
+		p.kept = true
+		return nil
+	}
+	if errors.Is(err, unix.EXDEV) {
+		// On another filesystem than the root's: beside it, under a name of ours.
+		aside = filepath.Join(filepath.Dir(p.at), ".towline-"+strconv.Itoa(i))
+		err = rename(p.at, aside)
+	}
+	if err != nil {
+		return err
+	}
+	p.aside = aside
+	return nil
+}
+
+// coverMode is the mode of a tmpfs that covers a folder: that folder's.
+func (m *Mount) coverMode(st unix.Stat_t) {
+	if m.Tmpfs && m.Mode == 0 && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		m.Mode = st.Mode & 0o7777
+	}
+}
+
+func (p *plant) place(shared bool) error {
+	m := p.mount
+	switch {
+	case m.IsSecret:
+		return p.placeSecret()
+	case m.Tmpfs:
+		mode := m.Mode
+		if mode == 0 || p.stub {
+			mode = 0o1777
+		}
+		if err := os.Mkdir(p.at, 0o700); err != nil {
+			return err
+		}
+		if err := unix.Chmod(p.at, mode); err != nil {
+			return err
+		}
+		return p.open(unix.O_PATH)
+	case shared && !m.ReadOnly:
+		return fmt.Errorf("%s is mounted twice, which needs the namespaces sandbox", m.Source)
+	}
+	err := error(unix.EXDEV)
+	if !shared {
+		err = rename(m.Source, p.at)
+	}
+	if err == nil {
+		p.back = m.Source
+	} else if errors.Is(err, unix.EXDEV) {
+		err = copyTree(p.at, m.Source)
+	}
+	if err != nil {
+		return err
+	}
+	return p.open(unix.O_PATH)
+}
+
+// open keeps a hold on the plant, wherever the process moves it.
+func (p *plant) open(flags int) error {
+	fd, err := unix.Open(p.at, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	p.file = os.NewFile(uintptr(fd), p.at)
+	return nil
+}
+
+func (p *plant) placeSecret() error {
+	f, err := os.OpenFile(p.at, os.O_CREATE|os.O_EXCL|os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	p.file = f
+	if _, err := f.Write(p.mount.Secret); err != nil {
+		return err
+	}
+	if err := f.Chown(int(p.mount.UID), int(p.mount.GID)); err != nil {
+		return err
+	}
+	return unix.Fchmod(int(f.Fd()), p.mount.Mode)
+}
+
+// clear takes everything back and lists the paths in root that only we touched.
+// It goes on after an error: as much as possible has to be as before.
+func (g *garden) clear(ctx context.Context) (touched []string, err error) {
+	var errs []error
+	for _, p := range g.plants {
+		if p.before == nil {
+			continue
+		}
+		if err := p.verify(ctx, g.below(p)); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for _, stubs := range g.stubs {
+		for _, dir := range stubs.Touched() {
+			touched = append(touched, relative(dir))
+		}
+	}
+	for _, p := range slices.Backward(g.plants) {
+		if p.parent.path != "" && p.parent.untouched() {
+			touched = append(touched, relative(path.Dir(p.inRoot)))
+		}
+		if p.aside != "" && !p.stub {
+			touched = append(touched, relative(p.inRoot))
+		}
+		if err := g.pull(p); err != nil {
+			errs = append(errs, fmt.Errorf("mount %s: take back: %w", p.mount.Dest, err))
+		}
+	}
+	for _, stubs := range g.stubs {
+		errs = append(errs, stubs.Remove())
+	}
+	g.plants, g.stubs = nil, nil
+	return touched, errors.Join(errs...)
+}
+
+func (p *plant) verify(ctx context.Context, skip map[string]bool) error {
+	now, _ := p.where()
+	if now == "" {
+		return fmt.Errorf("mount %s is read-only, and the command removed it", p.mount.Dest)
+	}
+	after, err := survey(ctx, now, skip)
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", p.mount.Dest, err)
+	}
+	if name, found := differs(p.before, after); found {
+		return fmt.Errorf("mount %s is read-only, and the command changed %s", p.mount.Dest, path.Join(p.mount.Dest, name))
+	}
+	return nil
+}
+
+// where finds the plant: at its place, or where the process moved it. It is
+// empty when the process removed it. No link that the process left is followed.
+func (p *plant) where() (at string, moved bool) {
+	if p.file == nil {
+		return "", false
+	}
+	at, err := os.Readlink(inroot.ProcPath(p.file))
+	var st unix.Stat_t
+	if err != nil || unix.Lstat(at, &st) != nil || st.Ino != p.stat.Ino || st.Dev != p.stat.Dev {
+		return "", false
+	}
+	return at, at != p.at
+}
+
+// pull takes p out and puts back what it covered.
+func (g *garden) pull(p *plant) error {
+	if p.kept || p.at == "" {
+		return nil
+	}
+	var errs []error
+	now, moved := p.where()
+	if p.mount.IsSecret && p.file != nil {
+		errs = append(errs, p.wipe())
+	}
+	var parent parentTimes
+	home := p.at
+	if moved {
+		home = now
+	}
+	_ = parent.take(filepath.Dir(home))
+	errs = append(errs, p.takeOut(now))
+	if p.file != nil {
+		errs = append(errs, p.file.Close())
+	}
+	if !moved && now == "" {
+		errs = append(errs, g.removeIntruder(p))
+	}
+	if p.aside != "" {
+		if err := rename(p.aside, home); err != nil {
+			// Its folder is gone: the process removed it with all that it held.
+			errs = append(errs, os.RemoveAll(p.aside))
+		}
+	}
+	if parent.before.Ino != 0 {
+		_ = parent.giveBack()
+	}
+	return errors.Join(errs...)
+}
+
+func (p *plant) takeOut(now string) error {
+	switch {
+	case now == "" && p.back == "":
+		return nil
+	case now == "":
+		if p.mount.ReadOnly || p.stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return fmt.Errorf("the command removed it: %w", fs.ErrNotExist)
+		}
+		// A mount cannot be removed, only emptied.
+		return errors.Join(os.Mkdir(p.back, 0o700), (&attributes{stat: p.stat}).apply(p.back))
+	case p.back != "":
+		return rename(now, p.back)
+	default:
+		return os.RemoveAll(now)
+	}
+}
+
+// wipe empties the secret wherever it is, and however many names it has by now.
+func (p *plant) wipe() error {
+	_, err := p.file.WriteAt(make([]byte, len(p.mount.Secret)), 0)
+	return errors.Join(err, p.file.Truncate(0))
+}
+
+// removeIntruder removes what the process put where the plant was. Its path
+// must still lead there without a link.
+func (g *garden) removeIntruder(p *plant) error {
+	dir := path.Dir(p.inRoot)
+	found, err := inroot.Look(g.rootOf(p.mount.Dest), dir)
+	if err != nil {
+		return nil //nolint:nilerr // there is no such folder any more
+	}
+	defer found.Close() //nolint:errcheck // O_PATH
+	if !found.Exists() || found.Path != dir {
+		return nil
+	}
+	return os.RemoveAll(p.at)
+}
