@@ -1,0 +1,221 @@
+package inputs
+
+// Definition is one input of the action: what action.yml declares, what Parse
+// reads and what docs/inputs.md explains.
+type Definition struct {
+	Name string
+	// Group is the heading in the documentation.
+	Group string
+	// Description is plain text, with Markdown's backquotes.
+	Description string
+	// Default is what an empty value means; empty where it depends on the rest.
+	Default string
+	// Secret values never appear in an error.
+	Secret bool
+}
+
+// The groups of inputs.
+const (
+	groupCredentials = "Credentials"
+	groupRegistry    = "Registry"
+	groupBuild       = "Build"
+	groupTask        = "Task definition"
+	groupDeployment  = "Deployment"
+)
+
+// Definitions lists every input, in the order of action.yml.
+func Definitions() []Definition {
+	var all []Definition
+	for _, group := range [][]Definition{
+		credentialDefinitions(), registryDefinitions(), buildDefinitions(), taskDefinitions(), deploymentDefinitions(),
+	} {
+		all = append(all, group...)
+	}
+	return all
+}
+
+func credentialDefinitions() []Definition {
+	return []Definition{
+		{
+			Name: "aws-region", Group: groupCredentials,
+			Description: "AWS region, such as `eu-central-1`. Default: AWS_REGION, AWS_DEFAULT_REGION, or the region of the repository, cluster, service or image where it shows.",
+		},
+		{
+			Name: "role-to-assume", Group: groupCredentials,
+			Description: "IAM role to assume, by ARN or name. Without static keys it is assumed with the job's OIDC token, which needs `permissions: id-token: write`.",
+		},
+		{
+			Name: "role-session-name", Group: groupCredentials,
+			Description: "Name of the session, 2 to 64 of `A-Z a-z 0-9 _ + = , . @ -`; other characters become `-`. Default: `towline-RUN_ID-ATTEMPT`.",
+		},
+		{
+			Name: "role-duration-seconds", Group: groupCredentials, Default: "3600",
+			Description: "How long a session lasts, 900 to 43200 seconds and no longer than the role allows. Sessions renew themselves.",
+		},
+		{
+			Name: "audience", Group: groupCredentials,
+			Description: "Audience of the OIDC token. Default: `sts.amazonaws.com`, in China `sts.amazonaws.com.cn`.",
+		},
+		{
+			Name: "aws-access-key-id", Group: groupCredentials, Secret: true,
+			Description: "Access key ID, in place of OIDC.",
+		},
+		{
+			Name: "aws-secret-access-key", Group: groupCredentials, Secret: true,
+			Description: "Secret access key that belongs to `aws-access-key-id`.",
+		},
+		{
+			Name: "aws-session-token", Group: groupCredentials, Secret: true,
+			Description: "Session token that belongs to `aws-access-key-id`, for temporary keys.",
+		},
+	}
+}
+
+func registryDefinitions() []Definition {
+	return []Definition{
+		{
+			Name: "repository", Group: groupRegistry,
+			Description: "Repository for the image: the name of an ECR repository in the account and region, or a full repository URI. Bare `tags` are put on it.",
+		},
+		{
+			Name: "registry-credentials", Group: groupRegistry, Secret: true,
+			Description: "Logins for registries other than the account's ECR, lines of `HOST=USER:PASSWORD`. Logins made by other steps cannot be seen by a container action.",
+		},
+		{
+			Name: "registry-mirrors", Group: groupRegistry,
+			Description: "Where to pull base images from instead, lines of `docker.io=HOST[/PREFIX]`.",
+		},
+	}
+}
+
+func buildDefinitions() []Definition {
+	return []Definition{
+		{
+			Name: "context", Group: groupBuild, Default: ".",
+			Description: "Folder of the build context, relative to the workspace.",
+		},
+		{
+			Name: "file", Group: groupBuild,
+			Description: "Path of the Dockerfile, relative to the workspace. Default: `Dockerfile` in the context.",
+		},
+		{
+			Name: "target", Group: groupBuild,
+			Description: "Stage to build. Default: the last.",
+		},
+		{
+			Name: "build-args", Group: groupBuild,
+			Description: "Build arguments, lines of `NAME=value`; a bare `NAME` takes its value from the environment. They show in the image's history: not for secrets.",
+		},
+		{
+			Name: "labels", Group: groupBuild,
+			Description: "Labels of the image, lines of `NAME=value`.",
+		},
+		{
+			Name: "secrets", Group: groupBuild, Secret: true,
+			Description: "Build secrets, lines of `ID=value`. Put a value with several lines in double quotes, from before the ID to its end; a quote inside is doubled.",
+		},
+		{
+			Name: "secret-envs", Group: groupBuild,
+			Description: "Build secrets from environment variables, lines or commas between `ID=VARIABLE`.",
+		},
+		{
+			Name: "secret-files", Group: groupBuild,
+			Description: "Build secrets from files, lines of `ID=path`, relative to the workspace.",
+		},
+		{
+			Name: "tags", Group: groupBuild,
+			Description: "Tags for the image, one a line or with commas: bare tags, which need `repository`, or full references. Default with `repository`: the first 12 digits of the commit.",
+		},
+		{
+			Name: "push", Group: groupBuild,
+			Description: "Whether to push the image: `true` or `false`. Default: `true` when there is a tag.",
+		},
+		{
+			Name: "platforms", Group: groupBuild,
+			Description: "Platform to build for, such as `linux/arm64`; one for now. Default: the runner's.",
+		},
+		{
+			Name: "sandbox", Group: groupBuild, Default: SandboxAuto,
+			Description: "Where RUN steps run: `auto`, `namespaces`, `in-place` or `chroot`. Anything but `auto` fails where it cannot be had.",
+		},
+	}
+}
+
+func taskDefinitions() []Definition {
+	return []Definition{
+		{
+			Name: "task-definition", Group: groupTask,
+			Description: "Path of a task definition in JSON, relative to the workspace, that the image is put into. Default: the one that the service runs now.",
+		},
+		{
+			Name: "container-name", Group: groupTask,
+			Description: "Container that gets the image. Default: the only one, or the one whose image is of the same repository.",
+		},
+		{
+			Name: "image", Group: groupTask,
+			Description: "Image to deploy instead of building one.",
+		},
+	}
+}
+
+func deploymentDefinitions() []Definition {
+	return []Definition{
+		{
+			Name: "cluster", Group: groupDeployment, Default: "default",
+			Description: "ECS cluster of the service, by name or ARN.",
+		},
+		{
+			Name: "service", Group: groupDeployment,
+			Description: "ECS service to update, by name or ARN. Without it nothing is deployed.",
+		},
+		{
+			Name: "wait-for-service-stability", Group: groupDeployment, Default: "true",
+			Description: "Whether to follow the deployment to its end: `true` or `false`.",
+		},
+		{
+			Name: "wait-for-minutes", Group: groupDeployment, Default: "30",
+			Description: "How long to follow the deployment, 1 to 1440 minutes.",
+		},
+		{
+			Name: "rollback-on-failure", Group: groupDeployment, Default: "true",
+			Description: "Whether to return to the former task definition when the deployment fails and ECS does not do so by itself: `true` or `false`. The step fails anyway.",
+		},
+	}
+}
+
+// Output is one output of the action.
+type Output struct{ Name, Description string }
+
+// The names of the outputs.
+const (
+	OutputImage                     = "image"
+	OutputDigest                    = "digest"
+	OutputImageID                   = "imageid"
+	OutputTags                      = "tags"
+	OutputAWSAccountID              = "aws-account-id"
+	OutputTaskDefinitionARN         = "task-definition-arn"
+	OutputPreviousTaskDefinitionARN = "previous-task-definition-arn"
+	OutputDeploymentID              = "deployment-id"
+	OutputDeploymentARN             = "deployment-arn"
+	OutputDeploymentStatus          = "deployment-status"
+	OutputDeploymentReason          = "deployment-reason"
+	OutputConsoleURL                = "console-url"
+)
+
+// Outputs lists every output, in the order of action.yml.
+func Outputs() []Output {
+	return []Output{
+		{OutputImage, "The image, as `REPOSITORY:TAG@DIGEST`."},
+		{OutputDigest, "Digest of the image's manifest."},
+		{OutputImageID, "Digest of the image's configuration."},
+		{OutputTags, "Full references of the image, one a line."},
+		{OutputAWSAccountID, "ID of the AWS account."},
+		{OutputTaskDefinitionARN, "ARN of the task definition that was registered, or found to be the same already."},
+		{OutputPreviousTaskDefinitionARN, "ARN of the task definition that the service ran before."},
+		{OutputDeploymentID, "ID of the deployment."},
+		{OutputDeploymentARN, "ARN of the service deployment."},
+		{OutputDeploymentStatus, "How the deployment ended: `succeeded`, `rolled-back`, `failed`, `superseded`, `timed-out`, `stopped` or `unchanged`."},
+		{OutputDeploymentReason, "Why it ended so, in ECS's words where there are any."},
+		{OutputConsoleURL, "Page of the deployment in the AWS console."},
+	}
+}

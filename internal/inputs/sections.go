@@ -1,0 +1,351 @@
+package inputs
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+)
+
+func (p *parser) credentials(c *Credentials) {
+	const oneRole = "Name one role: this version does not assume a chain of roles yet."
+	c.AWSRegion = p.single("aws-region", "Name one region.")
+	c.RoleToAssume = p.single("role-to-assume", oneRole)
+	if v := c.RoleToAssume; v != "" && !isRole(v) {
+		p.failf("role-to-assume", v, "Write the role's ARN, arn:aws:iam::123456789012:role/NAME, or its name.", "neither the ARN nor the name of a role")
+	}
+	c.RoleSessionName = cmp.Or(p.single("role-session-name", "Write one name."), p.defaultSession())
+	c.RoleSessionName = cleanSession(c.RoleSessionName)
+	c.RoleDuration = time.Duration(p.number("role-duration-seconds", 900, 43200)) * time.Second
+	c.Audience = p.single("audience", "Write one audience.")
+	c.AWSAccessKeyID = p.single("aws-access-key-id", "Write one key.")
+	c.AWSSecretAccessKey = p.single("aws-secret-access-key", "Write one key.")
+	c.AWSSessionToken = p.single("aws-session-token", "Write one token.")
+	const both = "Set \"aws-access-key-id\" and \"aws-secret-access-key\", or neither; a secret that the repository does not have is empty."
+	switch id, secret := p.given("aws-access-key-id"), p.given("aws-secret-access-key"); {
+	case id && !secret:
+		p.failf("aws-secret-access-key", "", both, "empty, but \"aws-access-key-id\" is set")
+	case secret && !id:
+		p.failf("aws-access-key-id", "", both, "empty, but \"aws-secret-access-key\" is set")
+	case p.given("aws-session-token") && !id:
+		p.failf("aws-access-key-id", "", both, "empty, but \"aws-session-token\" is set")
+	}
+}
+
+func isRole(v string) bool {
+	return matches(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+$`, v) || matches(`^[\w+=,.@-]{1,64}$`, v)
+}
+
+// defaultSession names the run, which CloudTrail then shows.
+func (p *parser) defaultSession() string {
+	parts := []string{"towline", p.env("GITHUB_RUN_ID"), p.env("GITHUB_RUN_ATTEMPT")}
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), "-")
+}
+
+// cleanSession keeps the characters that STS takes, 2 to 64 of them.
+func cleanSession(session string) string {
+	session = strings.Map(func(c rune) rune {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.ContainsRune("_+=,.@-", c):
+			return c
+		}
+		return '-'
+	}, session)
+	if len(session) < 2 {
+		session += "-session"
+	}
+	return session[:min(len(session), 64)]
+}
+
+func defaultAudience(c Credentials) string {
+	if strings.HasPrefix(c.RoleToAssume, "arn:aws-cn:") || strings.HasPrefix(c.AWSRegion, "cn-") {
+		return "sts.amazonaws.com.cn"
+	}
+	return "sts.amazonaws.com"
+}
+
+func (p *parser) registry(r *Registry) {
+	if v := p.single("repository", "Name one repository, and put several tags in \"tags\"."); v != "" {
+		repository, err := parseRepository(v)
+		if err != nil {
+			p.fail("repository", v, "Write the repository's name, or its URI without a tag; tags belong in \"tags\".", err)
+		}
+		r.Repository = repository
+	}
+	r.RegistryCredentials = map[string]Login{}
+	p.pairs("registry-credentials", false, "HOST=USER:PASSWORD", func(key, value string, _ bool) error {
+		host, err := registryHost(key)
+		if err != nil {
+			return err
+		}
+		user, password, found := strings.Cut(value, ":")
+		if !found || user == "" || password == "" {
+			return fmt.Errorf("no user and password for %s; a secret that the repository does not have is empty", host)
+		}
+		if _, twice := r.RegistryCredentials[host]; twice {
+			return fmt.Errorf("%s twice", host)
+		}
+		r.RegistryCredentials[host] = Login{User: user, Password: password}
+		return nil
+	})
+	p.mirrors(r)
+}
+
+func (p *parser) mirrors(r *Registry) {
+	r.RegistryMirrors = map[string]string{}
+	p.pairs("registry-mirrors", false, "docker.io=HOST[/PREFIX]", func(key, value string, _ bool) error {
+		host, err := registryHost(key)
+		if err != nil {
+			return err
+		}
+		mirror := strings.Trim(strings.TrimSpace(strings.TrimPrefix(value, "https://")), "/")
+		mirrorHost, prefix, hasPrefix := strings.Cut(mirror, "/")
+		if _, err := registryHost(mirrorHost); err != nil {
+			return fmt.Errorf("mirror of %s: %w", host, err)
+		}
+		if hasPrefix {
+			if err := checkPath(prefix); err != nil {
+				return fmt.Errorf("mirror of %s: %w", host, err)
+			}
+		}
+		if _, twice := r.RegistryMirrors[host]; twice {
+			return fmt.Errorf("%s twice", host)
+		}
+		r.RegistryMirrors[host] = mirror
+		return nil
+	})
+}
+
+// registryHost is the host as references have it: docker.io is index.docker.io.
+func registryHost(v string) (string, error) {
+	v = strings.TrimSuffix(strings.TrimPrefix(v, "https://"), "/")
+	if v == "" || !strings.ContainsAny(v, ".:") && v != "localhost" {
+		return "", errors.New("not the address of a registry")
+	}
+	registry, err := name.NewRegistry(v)
+	if err != nil {
+		return "", err
+	}
+	return registry.RegistryStr(), nil
+}
+
+func (p *parser) build(b *Build) {
+	b.Context = p.single("context", "Name one folder.")
+	if v := b.Context; strings.Contains(v, "://") || strings.HasPrefix(v, "git@") || strings.Contains(v, "{{") || v == "-" {
+		p.failf("context", v, "Check the repository out with actions/checkout and name a folder of it, such as \".\".", "not a folder; this version builds from the workspace only")
+	}
+	b.Context = p.path(b.Context)
+	b.File = filepath.Join(b.Context, "Dockerfile")
+	if v := p.single("file", "Name one file; the text of a Dockerfile cannot stand here."); v != "" {
+		b.File = p.path(v)
+	}
+	b.Target = p.single("target", "Name one stage.")
+	b.BuildArgs = map[string]string{}
+	p.pairs("build-args", false, "NAME=value", func(key, value string, found bool) error {
+		if !found { // as with Docker: from the environment, if it is there
+			if value = p.env(key); value == "" {
+				return nil
+			}
+		}
+		b.BuildArgs[key] = value
+		return nil
+	})
+	b.Labels = map[string]string{}
+	p.pairs("labels", false, "NAME=value", func(key, value string, _ bool) error {
+		b.Labels[key] = value
+		return nil
+	})
+	p.buildSecrets(b)
+	b.Platform = p.platform()
+	b.Sandbox = p.text("sandbox")
+	if known := []string{SandboxAuto, SandboxNamespaces, SandboxInPlace, SandboxChroot}; !slices.Contains(known, b.Sandbox) {
+		p.failf("sandbox", b.Sandbox, "Write one of "+strings.Join(known, ", ")+".", "not a sandbox")
+	}
+}
+
+func (p *parser) buildSecrets(b *Build) {
+	b.Secrets, b.SecretFiles = map[string][]byte{}, map[string]string{}
+	from := map[string]string{}
+	claim := func(input, id string) error {
+		if before, twice := from[id]; twice {
+			return fmt.Errorf("the secret %q is also in %q", id, before)
+		}
+		from[id] = input
+		return nil
+	}
+	p.pairs("secrets", false, "ID=value", func(id, value string, _ bool) error {
+		if value == "" {
+			return fmt.Errorf("the secret %q is empty; a secret that the repository does not have is", id)
+		}
+		if len(value) > maxSecret {
+			return fmt.Errorf("the secret %q has %d bytes, more than %d", id, len(value), maxSecret)
+		}
+		b.Secrets[id] = []byte(value)
+		return claim("secrets", id)
+	})
+	p.pairs("secret-envs", true, "ID=VARIABLE", func(id, variable string, _ bool) error {
+		variable = strings.TrimSpace(variable)
+		if !matches(`^[A-Za-z_][A-Za-z0-9_]*$`, variable) {
+			return fmt.Errorf("the secret %q: no name of a variable", id)
+		}
+		value := p.env(variable)
+		if value == "" {
+			return fmt.Errorf("the secret %q: %s is not in the step's environment, or empty", id, variable)
+		}
+		b.Secrets[id] = []byte(value)
+		return claim("secret-envs", id)
+	})
+	p.pairs("secret-files", false, "ID=path", func(id, path string, _ bool) error {
+		if path = strings.TrimSpace(path); path == "" {
+			return fmt.Errorf("the secret %q: no path", id)
+		}
+		b.SecretFiles[id] = p.path(path)
+		return claim("secret-files", id)
+	})
+}
+
+// platform is the one platform to build for.
+func (p *parser) platform() string {
+	items := p.list("platforms", true)
+	if len(items) == 0 {
+		return "linux/" + runtime.GOARCH
+	}
+	if len(items) > 1 {
+		p.failf("platforms", p.values["platforms"], "Name one platform, and build the others in jobs of their own.", "several platforms; this version builds for one")
+		return ""
+	}
+	alias := map[string]string{
+		"linux/x86_64": "linux/amd64", "linux/aarch64": "linux/arm64", "linux/arm64/v8": "linux/arm64", "linux/arm": "linux/arm/v7",
+	}
+	known := []string{"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/ppc64le", "linux/riscv64", "linux/s390x"}
+	v := strings.ToLower(items[0].text)
+	v = cmp.Or(alias[v], v)
+	if !slices.Contains(known, v) {
+		p.failf("platforms", items[0].text, "Write one of "+strings.Join(known, ", ")+".", "not a platform")
+	}
+	return v
+}
+
+// tags reads the tags and whether to push, which depend on the repository.
+func (p *parser) tags(s *Settings) {
+	repository := s.Registry.Repository
+	items := p.list("tags", true)
+	if len(items) == 0 && p.given("repository") && !p.given("image") {
+		if sha := p.env("GITHUB_SHA"); sha != "" {
+			items = []item{{text: sha[:min(len(sha), 12)]}}
+		} else {
+			p.failf("tags", "", "Set \"tags\".", "empty, and there is no GITHUB_SHA to take the default from")
+		}
+	}
+	var homeless []string
+	for _, entry := range items {
+		if isBare(entry.text) && !p.given("repository") {
+			homeless = append(homeless, entry.text)
+			continue
+		}
+		tag, err := parseTag(entry.text, repository)
+		if err != nil {
+			p.fail("tags", entry.text, "Write a bare tag such as v1, which goes on \"repository\", or a full reference such as HOST/NAME:v1.", err)
+			continue
+		}
+		if !slices.Contains(s.Build.Tags, tag) {
+			s.Build.Tags = append(s.Build.Tags, tag)
+		}
+	}
+	if len(homeless) > 0 {
+		p.failf("tags", strings.Join(homeless, ", "), "Set \"repository\" for bare tags, or write full references.", "a tag without a repository")
+	}
+	s.Build.Push = p.boolean("push", len(items) > 0)
+	if p.given("push") && s.Build.Push && len(items) == 0 {
+		p.failf("push", p.values["push"], "Set \"repository\" or \"tags\".", "there is no tag to push")
+	}
+}
+
+func (p *parser) task(t *Task) {
+	const fix = "Name a JSON file in the workspace, or leave it empty to start from what the service runs now."
+	if v := p.single("task-definition", fix); v != "" {
+		switch ext := strings.ToLower(filepath.Ext(v)); {
+		case strings.HasPrefix(v, "arn:"), !strings.Contains(v, "/") && matches(`^[\w-]+(:[0-9]+)?$`, v):
+			p.failf("task-definition", v, fix, "not a file; this version takes no ARN or family")
+		case ext == ".yaml" || ext == ".yml":
+			p.failf("task-definition", v, fix, "this version reads JSON only")
+		}
+		t.TaskDefinition = p.path(v)
+	}
+	t.ContainerName = p.single("container-name", "Name one container.")
+	if v := t.ContainerName; v != "" && !matches(`^[A-Za-z0-9_-]{1,255}$`, v) {
+		p.failf("container-name", v, "Write the name of one container, as the task definition has it.", "not the name of a container")
+	}
+	t.Image = p.single("image", "Name one image.")
+	if v := t.Image; v != "" {
+		if _, err := name.ParseReference(v); err != nil {
+			p.fail("image", v, "Write a reference such as HOST/NAME:TAG or HOST/NAME@sha256:DIGEST.", err)
+		}
+	}
+}
+
+func (p *parser) deployment(d *Deployment) {
+	d.Cluster = p.single("cluster", "Name one cluster.")
+	if v := d.Cluster; v != "" && !matches(`^[A-Za-z0-9_-]{1,255}$`, v) && !matches(arnPrefix+`cluster/[A-Za-z0-9_-]+$`, v) {
+		p.failf("cluster", v, "Write the cluster's name or ARN.", "neither the name nor the ARN of a cluster")
+	}
+	d.Service = p.single("service", "Name one service: this version does not deploy several yet.")
+	if v := d.Service; v != "" && !matches(`^[A-Za-z0-9_-]{1,255}$`, v) {
+		if !matches(arnPrefix+`service/([A-Za-z0-9_-]+/)?[A-Za-z0-9_-]+$`, v) {
+			p.failf("service", v, "Write the service's name or ARN, and its cluster in \"cluster\".", "neither the name nor the ARN of a service")
+		} else if parts := strings.Split(v, "/"); len(parts) == 3 {
+			p.clusterOf(d, parts[1])
+		}
+	}
+	d.WaitForServiceStability = p.boolean("wait-for-service-stability", true)
+	d.WaitFor = time.Duration(p.number("wait-for-minutes", 1, 1440)) * time.Minute
+	d.RollbackOnFailure = p.boolean("rollback-on-failure", true)
+}
+
+const arnPrefix = `^arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}:`
+
+// clusterOf takes the cluster that the service's ARN shows.
+func (p *parser) clusterOf(d *Deployment, cluster string) {
+	if !p.given("cluster") {
+		d.Cluster = cluster
+		return
+	}
+	if given := d.Cluster[strings.LastIndexByte(d.Cluster, '/')+1:]; given != cluster {
+		p.failf("cluster", d.Cluster, "Leave it empty: the service's ARN shows its cluster.", "the service is in the cluster %q", cluster)
+	}
+}
+
+// region finds the region, and holds it against the ARNs of ECS.
+func (p *parser) region(s *Settings) {
+	region, from := s.Credentials.AWSRegion, ""
+	for _, variable := range []string{"AWS_REGION", "AWS_DEFAULT_REGION"} {
+		if region == "" {
+			region, from = p.env(variable), " (from "+variable+")"
+		}
+	}
+	if region == "" {
+		region = s.region()
+	}
+	s.Credentials.AWSRegion = region
+	const fix = "Write a region such as eu-central-1."
+	switch {
+	case region == "" && s.NeedsAWS():
+		p.failf("aws-region", "", fix, "empty, AWS_REGION is not set, and no other input shows the region")
+	case region != "" && !isRegion(region):
+		p.failf("aws-region", region, fix, "not a region%s", from)
+	default:
+		arns := map[string]string{"cluster": s.Deployment.Cluster, "service": s.Deployment.Service}
+		for _, input := range slices.Sorted(maps.Keys(arns)) {
+			if other := arnRegion(arns[input]); other != "" && other != region {
+				p.failf(input, arns[input], "Set \"aws-region\" to "+other+".", "not in the region %s%s", region, from)
+			}
+		}
+	}
+}

@@ -1,0 +1,187 @@
+package inputs
+
+import (
+	"cmp"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/towline/towline/internal/problem"
+)
+
+// Settings are the action's inputs, checked.
+type Settings struct {
+	// Workspace is the folder that paths are relative to; empty: the current one.
+	Workspace   string
+	Credentials Credentials
+	Registry    Registry
+	Build       Build
+	Task        Task
+	Deployment  Deployment
+}
+
+// Credentials says who to be on AWS.
+type Credentials struct {
+	// AWSRegion is empty only if nothing needs AWS.
+	AWSRegion string
+	// RoleToAssume is an ARN, a name, or empty.
+	RoleToAssume    string
+	RoleSessionName string
+	// RoleDuration is 15 minutes to 12 hours.
+	RoleDuration time.Duration
+	Audience     string
+	// The static keys are all empty, or the first two are set.
+	AWSAccessKeyID, AWSSecretAccessKey, AWSSessionToken string
+}
+
+// Registry says where images are.
+type Registry struct {
+	// Repository is the zero value if there is none.
+	Repository Repository
+	// RegistryCredentials has a login for each host, as in a reference:
+	// "index.docker.io" is Docker Hub.
+	RegistryCredentials map[string]Login
+	// RegistryMirrors has HOST or HOST/PREFIX for each such host.
+	RegistryMirrors map[string]string
+}
+
+// Login is a user of a registry.
+type Login struct{ User, Password string }
+
+// String hides the password.
+func (l Login) String() string { return l.User + ":***" }
+
+// Build says what to build.
+type Build struct {
+	// Context and File are absolute if Settings.Workspace is.
+	Context, File string
+	// Target is empty for the last stage.
+	Target    string
+	BuildArgs map[string]string
+	Labels    map[string]string
+	// Secrets has the values of "secrets" and "secret-envs", and, after
+	// ReadSecretFiles, of "secret-files".
+	Secrets map[string][]byte
+	// SecretFiles has the paths of "secret-files".
+	SecretFiles map[string]string
+	// Tags has no duplicates. It is empty if Task.Image is set.
+	Tags []Tag
+	Push bool
+	// Platform is os/arch[/variant].
+	Platform string
+	// Sandbox is one of the Sandbox constants.
+	Sandbox string
+}
+
+// The sandboxes to choose from.
+const (
+	SandboxAuto       = "auto"
+	SandboxNamespaces = "namespaces"
+	SandboxInPlace    = "in-place"
+	SandboxChroot     = "chroot"
+)
+
+// Task says what the task definition is made of.
+type Task struct {
+	// TaskDefinition is a path, or empty for what the service runs now.
+	TaskDefinition string
+	// ContainerName is empty for the only, or the obvious, container.
+	ContainerName string
+	// Image is a reference to deploy instead of a built image, or empty.
+	Image string
+}
+
+// Deployment says which service to update and how long to watch.
+type Deployment struct {
+	// Cluster and Service are names or ARNs.
+	Cluster, Service        string
+	WaitForServiceStability bool
+	// WaitFor is 1 minute to 24 hours.
+	WaitFor           time.Duration
+	RollbackOnFailure bool
+}
+
+// Builds says whether an image is built.
+func (s Settings) Builds() bool {
+	return s.Task.Image == "" && (len(s.Build.Tags) > 0 || !s.Registers())
+}
+
+// Registers says whether a task definition is made, deployed or not.
+func (s Settings) Registers() bool {
+	return s.Deploys() || s.Task.TaskDefinition != ""
+}
+
+// Deploys says whether a service is updated.
+func (s Settings) Deploys() bool { return s.Deployment.Service != "" }
+
+// NeedsAWS says whether anything has to do with AWS: a role or keys, ECR, ECS.
+func (s Settings) NeedsAWS() bool {
+	if s.Registers() || s.Credentials.RoleToAssume != "" || s.Credentials.AWSAccessKeyID != "" || s.Registry.Repository.ECR() {
+		return true
+	}
+	return slices.ContainsFunc(s.Build.Tags, func(t Tag) bool { return t.ECR() }) ||
+		slices.ContainsFunc(slices.Collect(maps.Values(s.Registry.RegistryMirrors)), func(mirror string) bool {
+			return ECRRegion(hostOf(mirror)) != ""
+		})
+}
+
+// Secrets lists every value to mask before anything is written, sorted.
+func (s Settings) Secrets() []string {
+	c := s.Credentials
+	all := []string{c.AWSAccessKeyID, c.AWSSecretAccessKey, c.AWSSessionToken}
+	for _, login := range s.Registry.RegistryCredentials {
+		all = append(all, login.Password, base64.StdEncoding.EncodeToString([]byte(login.User+":"+login.Password)))
+	}
+	for _, value := range s.Build.Secrets {
+		all = append(all, string(value))
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	return slices.DeleteFunc(all, func(v string) bool { return v == "" })
+}
+
+// maxSecret is how many bytes a build secret may have, in BuildKit too.
+const maxSecret = 500 << 10
+
+// ReadSecretFiles reads the files of Build.SecretFiles into Build.Secrets. Call
+// it before Secrets, so that their contents are masked too.
+func (s *Settings) ReadSecretFiles() error {
+	var failed []error
+	for _, id := range slices.Sorted(maps.Keys(s.Build.SecretFiles)) {
+		path := s.Build.SecretFiles[id]
+		content, err := os.ReadFile(path) //nolint:gosec // the user names the file
+		if err == nil && len(content) > maxSecret {
+			err = fmt.Errorf("%s has %d bytes, more than the %d that a secret may have", path, len(content), maxSecret)
+		}
+		if err != nil {
+			failed = append(failed, &problem.Error{
+				Op: opRead, Input: "secret-files", Value: id + "=" + path, Err: err,
+				Fix: "Name a readable file, relative to the workspace, which an earlier step has written.",
+			})
+			continue
+		}
+		if s.Build.Secrets == nil {
+			s.Build.Secrets = map[string][]byte{}
+		}
+		s.Build.Secrets[id] = content
+	}
+	return errors.Join(failed...)
+}
+
+// region is the first region that a name shows.
+func (s Settings) region() string {
+	hosts := []string{s.Registry.Repository.Host}
+	for _, t := range s.Build.Tags {
+		hosts = append(hosts, t.Host)
+	}
+	hosts = append(hosts, hostOf(s.Task.Image))
+	region := cmp.Or(arnRegion(s.Deployment.Service), arnRegion(s.Deployment.Cluster))
+	for _, host := range hosts {
+		region = cmp.Or(region, ECRRegion(host))
+	}
+	return region
+}
