@@ -41,6 +41,8 @@ const (
 		"tags":[{"key":"team","value":"shop"}],"someFutureField":{"deep":true}}`
 )
 
+func newECS(cfg aws.Config) *ecs.Client { return ecs.NewFromConfig(cfg) }
+
 func newWorld(opts emulator.Options) *world {
 	c := emulator.New(opts)
 	c.AddUser(testKey, testSecret)
