@@ -75,13 +75,13 @@ func ECRHost(host string) (account, region string, ok bool) {
 	if !found || len(account) != 12 || strings.Trim(account, "0123456789") != "" {
 		return "", "", false
 	}
-	dualStack := strings.HasPrefix(rest, "-ecr")
-	rest, found = strings.CutPrefix(rest[min(1, len(rest)):], "ecr")
-	if !found {
-		return "", "", false
+	rest, standard := strings.CutPrefix(rest, ".ecr")
+	if !standard {
+		if rest, found = strings.CutPrefix(rest, "-ecr"); !found {
+			return "", "", false
+		}
 	}
-	rest, found = strings.CutPrefix(strings.TrimPrefix(rest, "-fips"), ".")
-	if !found {
+	if rest, found = strings.CutPrefix(strings.TrimPrefix(rest, "-fips"), "."); !found {
 		return "", "", false
 	}
 	region, suffix, _ := strings.Cut(rest, ".")
@@ -90,12 +90,15 @@ func ECRHost(host string) (account, region string, ok bool) {
 	}
 	switch suffix {
 	case "on.aws", "on.amazonwebservices.com.cn":
-		return account, region, dualStack
+		ok = !standard
 	case "amazonaws.com", "amazonaws.com.cn", "amazonaws.eu",
 		"c2s.ic.gov", "sc2s.sgov.gov", "cloud.adc-e.uk", "csp.hci.ic.gov":
-		return account, region, !dualStack
+		ok = standard
 	}
-	return "", "", false
+	if !ok {
+		return "", "", false
+	}
+	return account, region, true
 }
 
 // hostLogin is what is known of one registry host.

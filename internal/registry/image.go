@@ -180,7 +180,7 @@ func (l *layer) fetch(ctx context.Context) (string, error) {
 		return err
 	})
 	if err != nil {
-		return "", explain(fmt.Errorf("layer %s: %w", l.desc.Digest, err), "pull image", l.image.refs[0].Context())
+		return "", explain(fmt.Errorf("layer %s: %w", l.desc.Digest, err), "pull image "+displayName(l.image.refs[0].Context()), l.image.refs[0].Context())
 	}
 	if downloaded {
 		c.opts.Events(Event{

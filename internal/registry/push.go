@@ -77,8 +77,7 @@ func (c *Client) parseTags(ctx context.Context, refs []string) ([]name.Tag, erro
 	var tags []name.Tag
 	for _, ref := range refs {
 		parsed, err := c.parse(ctx, ref)
-		var known *problem.Error
-		if errors.As(err, &known) {
+		if known, ok := errors.AsType[*problem.Error](err); ok {
 			known.Input = cmp.Or(known.Input, "tags")
 		}
 		if err != nil {

@@ -150,20 +150,19 @@ func (c *Client) resolve(ctx context.Context, ref name.Reference, platform v1.Pl
 	}
 	var failed []error
 	for i, candidate := range refs {
-		image, err := c.resolveAt(ctx, candidate, refs[i+1:], platform)
-		if err == nil {
+		image, resolveErr := c.resolveAt(ctx, candidate, refs[i+1:], platform)
+		if resolveErr == nil {
 			image.Ref = display(ref)
 			return image, nil
 		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		failed = append(failed, explain(err, "pull image "+display(ref), candidate.Context()))
+		failed = append(failed, explain(resolveErr, "pull image "+display(ref), candidate.Context()))
 	}
 	// The registry's own answer counts; the mirror's is a remark to it.
 	err = failed[len(failed)-1]
-	var known *problem.Error
-	if len(failed) > 1 && errors.As(err, &known) {
+	if known, ok := errors.AsType[*problem.Error](err); ok && len(failed) > 1 {
 		known.Detail = append(known.Detail, "The mirror said: "+failed[0].Error())
 	}
 	return nil, err

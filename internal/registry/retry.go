@@ -53,8 +53,7 @@ func isTransient(err error) bool {
 	if errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
-	var answer *transport.Error
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[*transport.Error](err); ok {
 		return isTransientAnswer(answer)
 	}
 	for _, each := range []error{
@@ -69,8 +68,7 @@ func isTransient(err error) bool {
 	if errors.As(err, &network) && network.Timeout() {
 		return true
 	}
-	var dns *net.DNSError
-	if errors.As(err, &dns) {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return dns.IsTemporary
 	}
 	text := err.Error()
