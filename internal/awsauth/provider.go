@@ -112,7 +112,7 @@ func (o Options) assumedRole(cfg aws.Config, role arn.ARN, chained bool) renewin
 func withoutRetries(o *sts.Options) { o.Retryer = aws.NopRetryer{} }
 
 func withAttemptTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, attemptTimeout, fmt.Errorf("no answer from STS within %s", attemptTimeout))
+	return context.WithTimeoutCause(ctx, attemptTimeout, errNoAnswer)
 }
 
 // Retrieve implements aws.CredentialsProvider.

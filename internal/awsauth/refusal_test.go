@@ -70,6 +70,7 @@ func TestRefusals(t *testing.T) {
 		"session-too-long":     {refusal: refusal{http.StatusBadRequest, "ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."}, set: func(_ *fakeSTS, o *Options) { o.Duration = 2 * time.Hour }},
 		"network":              {set: func(_ *fakeSTS, o *Options) { o.Transport = deadNetwork{} }},
 		"no-answer":            {set: func(_ *fakeSTS, o *Options) { o.Transport = silentNetwork{} }},
+		"no-answer-for-keys":   {set: func(f *fakeSTS, o *Options) { withKeys(f, o); o.Role, o.Transport = "", silentNetwork{} }},
 		"name-only":            {set: func(_ *fakeSTS, o *Options) { o.Role = "deploy" }},
 		"no-token":             {set: func(_ *fakeSTS, o *Options) { o.IDToken = noToken(errors.New("HTTP status 404")) }},
 		"no-token-problem":     {set: func(_ *fakeSTS, o *Options) { o.IDToken = noToken(&problem.Error{Op: "get ID token", Fix: "Do so."}) }},

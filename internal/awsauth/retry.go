@@ -41,6 +41,8 @@ const (
 	tryingTime    = 100 * time.Second
 )
 
+var errNoAnswer = errors.New("no answer from STS in time")
+
 // A failure is what came of one attempt, in the service's own words and
 // without any secret. It hides the SDK's error, which may repeat the request.
 type failure struct {
@@ -111,7 +113,7 @@ func (f *failure) inOwnWords(err error) string {
 			words = unsent.Error()
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
-			words = fmt.Sprintf("no answer from STS within %s", attemptTimeout)
+			words = errNoAnswer.Error()
 		}
 	}
 	if response, ok := errors.AsType[*awshttp.ResponseError](err); ok && response.ServiceRequestID() != "" {

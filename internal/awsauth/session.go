@@ -147,7 +147,10 @@ func identify(ctx context.Context, opts Options, cfg aws.Config, assumed bool) (
 	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
 		return nil, err
 	}
-	who, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, nil)
+	// The SDK makes three attempts, and none of them would end by itself.
+	limited, cancel := context.WithTimeoutCause(ctx, 3*attemptTimeout, errNoAnswer)
+	defer cancel()
+	who, err := sts.NewFromConfig(cfg).GetCallerIdentity(limited, nil)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("check AWS credentials: %w", context.Cause(ctx))

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -240,6 +242,50 @@ func TestEndpointOfOneServiceOutlivesTheEnvironment(t *testing.T) {
 	})
 }
 
+// Over sockets, as it is used: the SDK's own transport.
+func TestOwnTransport(t *testing.T) {
+	fake, opts := newFake()
+	server := httptest.NewServer(http.HandlerFunc(fake.serve))
+	t.Cleanup(server.Close)
+	t.Setenv("AWS_ENDPOINT_URL", server.URL)
+	opts.Transport = nil
+	session, err := Open(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := session.ARN, fake.caller; got != want {
+		t.Errorf("ARN is %q, want %q", got, want)
+	}
+}
+
+func TestManyUsersOfOneSession(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fake, opts := newFake()
+		opts.Duration = 15 * time.Minute
+		session, err := Open(t.Context(), opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var users sync.WaitGroup
+		for range 16 {
+			users.Go(func() {
+				for range 100 {
+					wait(t, time.Minute)
+					if _, err := session.Config.Credentials.Retrieve(t.Context()); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		users.Wait()
+		// 100 minutes in sessions used for 10, renewed by the first to need it.
+		if got := fake.sessions; got < 10 || got > 11 {
+			t.Errorf("%d sessions, want 10 or 11", got)
+		}
+	})
+}
+
 // listClusters is a request to ECS. The fake answers nothing.
 func listClusters(t *testing.T, session *Session) {
 	t.Helper()
@@ -292,6 +338,6 @@ func wait(t *testing.T, d time.Duration) {
 	select {
 	case <-time.After(d):
 	case <-t.Context().Done():
-		t.Fatal(context.Cause(t.Context()))
+		t.Error(context.Cause(t.Context()))
 	}
 }
