@@ -1,0 +1,217 @@
+package step
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/towline/towline/internal/awsauth"
+	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/inputs"
+	"github.com/towline/towline/internal/problem"
+	"github.com/towline/towline/internal/registry"
+	"github.com/towline/towline/internal/taskdef"
+)
+
+// Authenticate becomes the AWS role, if AWS is needed, and makes the registry client.
+func (s *Step) Authenticate(ctx context.Context) error {
+	var ecr registry.ECRTokens
+	if s.settings.NeedsAWS() {
+		session, err := s.openSession(ctx)
+		if err != nil {
+			return err
+		}
+		s.session = session
+		ecr = registry.NewECR(session.Config)
+		s.report.Say("assumed", session.ARN, "account "+session.Account, session.Config.Region)
+		if err := s.runner.SetOutput(inputs.OutputAWSAccountID, session.Account); err != nil {
+			return err
+		}
+	}
+	dir, err := s.folder()
+	if err != nil {
+		return err
+	}
+	logins := map[string]authn.AuthConfig{}
+	for host, login := range s.settings.Registry.RegistryCredentials {
+		logins[host] = authn.AuthConfig{Username: login.User, Password: login.Password}
+	}
+	s.registry = registry.New(registry.Options{
+		Transport: s.opts.Transport, Mirrors: s.settings.Registry.RegistryMirrors,
+		Credentials: logins, ECR: ecr,
+		Mask: s.runner.Mask, Events: s.report.Registry, CacheDir: filepath.Join(dir, "blobs"),
+	})
+	return nil
+}
+
+func (s *Step) openSession(ctx context.Context) (*awsauth.Session, error) {
+	c := s.settings.Credentials
+	opts := awsauth.Options{
+		Region: c.AWSRegion, Role: c.RoleToAssume, SessionName: c.RoleSessionName, Duration: c.RoleDuration,
+		Audience: c.Audience, AccessKeyID: c.AWSAccessKeyID, SecretAccessKey: c.AWSSecretAccessKey, SessionToken: c.AWSSessionToken,
+		Getenv: s.opts.Getenv, Mask: s.runner.Mask, Transport: s.opts.Transport, Notice: s.report.Notice,
+	}
+	if s.runner.HasIDToken() {
+		opts.IDToken = s.runner.IDToken
+	}
+	return awsauth.Open(ctx, opts)
+}
+
+// Preflight reads what later phases depend on, side by side, so that what
+// cannot work fails before the build. It finds everything that is wrong at once.
+func (s *Step) Preflight(ctx context.Context) error {
+	var group errgroup.Group
+	var targets, service error
+	group.Go(func() error { targets = s.findTargets(ctx); return nil })
+	group.Go(func() error { service = s.findService(ctx); return nil })
+	_ = group.Wait() // each keeps its own error, so that both are told
+	if err := errors.Join(targets, service); err != nil {
+		return err
+	}
+	if s.deployer == nil {
+		return nil
+	}
+	return s.chooseContainer()
+}
+
+// findTargets turns the tags into full references, and asks for each ECR
+// repository once.
+func (s *Step) findTargets(ctx context.Context) error {
+	uris := map[string]string{}
+	failed := map[string]bool{}
+	find := func(repository string) (string, error) {
+		if uri, ok := uris[repository]; ok {
+			return uri, nil
+		}
+		uri, err := s.registry.RepositoryURI(ctx, repository)
+		if err == nil {
+			uris[repository] = uri
+		}
+		return uri, err
+	}
+	var errs []error
+	for _, tag := range s.settings.Build.Tags {
+		if !s.settings.Build.Push {
+			s.refs = append(s.refs, tag.String())
+			continue
+		}
+		repository := tag.Repository.String()
+		if failed[repository] {
+			continue
+		}
+		uri, err := find(repository)
+		if err != nil {
+			failed[repository] = true
+			errs = append(errs, err)
+			continue
+		}
+		s.refs = append(s.refs, uri+":"+tag.Tag)
+	}
+	return errors.Join(errs...)
+}
+
+// findService reads the service, what it runs, and the base task definition.
+func (s *Step) findService(ctx context.Context) error {
+	if !s.settings.Registers() {
+		return nil
+	}
+	d := s.settings.Deployment
+	s.deployer = deploy.New(deploy.Options{
+		Config: s.session.Config, Cluster: d.Cluster, Service: d.Service,
+		Wait: d.WaitForServiceStability, WaitLimit: d.WaitFor, RollbackOnFailure: d.RollbackOnFailure,
+		Events: s.report.Deploy,
+	})
+	if !s.settings.Deploys() {
+		return s.readTaskDefinition(s.settings.Task.TaskDefinition)
+	}
+	service, err := s.deployer.Service(ctx)
+	if err != nil {
+		return err
+	}
+	s.currentARN = service.TaskDefinitionARN
+	answer, err := s.deployer.TaskDefinition(ctx, service.TaskDefinitionARN)
+	if err != nil {
+		return err
+	}
+	if s.current, err = taskdef.Described(answer); err != nil {
+		return fmt.Errorf("task definition %s: %w", service.TaskDefinitionARN, err)
+	}
+	s.report.Say("found", "service "+service.Name, "cluster "+service.ClusterName,
+		fmt.Sprintf("%d of %d tasks running", service.Running, service.Desired), service.TaskDefinitionARN)
+	s.base = s.current
+	if file := s.settings.Task.TaskDefinition; file != "" {
+		return s.readTaskDefinition(file)
+	}
+	return nil
+}
+
+func (s *Step) readTaskDefinition(file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return &problem.Error{
+			Op: "read task definition", Input: "task-definition", Value: s.relative(file), Err: unpathed(err),
+			Fix: "Give the path of a JSON file, relative to the workspace, or leave it empty to take what the service runs now.",
+		}
+	}
+	if s.base, err = taskdef.Parse(data); err != nil {
+		var known *problem.Error
+		if errors.As(err, &known) {
+			if known.File == "" {
+				known.File = s.relative(file)
+			}
+			return err
+		}
+		return &problem.Error{Op: "read task definition", Input: "task-definition", Value: s.relative(file), Err: err, File: s.relative(file), Fix: "Correct the file."}
+	}
+	return nil
+}
+
+// chooseContainer finds the container that gets the image, and refuses an image
+// that its tasks could not run.
+func (s *Step) chooseContainer() error {
+	if s.settings.Task.Image == "" && !s.settings.Builds() {
+		return nil // the task definition is deployed as it stands
+	}
+	repository := taskdef.Repository(s.settings.Task.Image)
+	if len(s.refs) > 0 {
+		repository = taskdef.Repository(s.refs[0])
+	}
+	container, err := s.base.Pick(s.settings.Task.ContainerName, repository)
+	if err != nil {
+		return err
+	}
+	s.container = container
+	wants := map[string]string{"X86_64": "amd64", "ARM64": "arm64"}[s.base.CPUArchitecture()]
+	if built := s.platform().Architecture; s.settings.Builds() && wants != "" && wants != built {
+		return &problem.Error{
+			Op: "check platform", Input: "platforms", Value: s.platform().String(),
+			Err: fmt.Errorf("the task definition's runtimePlatform wants %s, so its tasks could not run a linux/%s image", s.base.CPUArchitecture(), built),
+			Fix: fmt.Sprintf("Build for linux/%s: on a runner of that architecture, or with input platforms: linux/%s.", wants, wants),
+		}
+	}
+	s.report.Say("found", "container "+container, "task definition "+s.base.Family())
+	return nil
+}
+
+// relative is a path as the user knows it.
+func (s *Step) relative(path string) string {
+	workspace := s.settings.Workspace
+	if rel, err := filepath.Rel(workspace, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
+}
+
+// unpathed takes the path out of an error that is told beside it.
+func unpathed(err error) error {
+	var pathErr *os.PathError
+	if errors.As(err, &pathErr) {
+		return pathErr.Err
+	}
+	return err
+}

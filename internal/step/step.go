@@ -1,0 +1,204 @@
+// Package step is the one step of a workflow: its phases, and what they hand to
+// each other. main calls them in order.
+package step
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/towline/towline/internal/actions"
+	"github.com/towline/towline/internal/awsauth"
+	"github.com/towline/towline/internal/build"
+	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/inputs"
+	"github.com/towline/towline/internal/problem"
+	"github.com/towline/towline/internal/registry"
+	"github.com/towline/towline/internal/report"
+	"github.com/towline/towline/internal/taskdef"
+)
+
+// Options says what a step runs with.
+type Options struct {
+	// Getenv reads the environment that the step was started with. Required.
+	Getenv func(string) string
+	// Stdout receives the log.
+	Stdout io.Writer
+	// Transport carries all requests. Default: each client's own.
+	Transport http.RoundTripper
+	// Executable is the file that the program was started from.
+	Executable string
+	// Warning is told to the user first, when it is not empty.
+	Warning string
+}
+
+// Step is one run. Its phases are called in order, by one goroutine; State and
+// Report may be called by another.
+type Step struct {
+	opts     Options
+	runner   *actions.Runner
+	report   *report.Reporter
+	settings inputs.Settings
+
+	session  *awsauth.Session
+	registry *registry.Client
+	deployer *deploy.Client
+
+	// refs are where the image goes: HOST/NAME:TAG.
+	refs []string
+	// base is the task definition that the image is put into, current the one
+	// that the service runs now; container is where in it.
+	base, current taskdef.Document
+	currentARN    string
+	container     string
+
+	image *build.Image
+	// deployable is the image as a task definition names it.
+	deployable    string
+	definitionARN string
+
+	mu     sync.Mutex
+	state  string
+	closed bool
+	dir    string
+}
+
+// New makes a step. It contacts nobody.
+func New(opts Options) *Step {
+	runner := actions.New(actions.Options{Getenv: opts.Getenv, Stdout: opts.Stdout, Transport: opts.Transport})
+	return &Step{opts: opts, runner: runner, report: report.New(runner), state: "nothing was changed"}
+}
+
+// Parse reads the inputs, and masks the secrets among them.
+func (s *Step) Parse() error {
+	if s.opts.Warning != "" {
+		s.report.Warning(s.opts.Warning)
+	}
+	settings, err := inputs.Parse(s.runner.Input, s.opts.Getenv)
+	err = errors.Join(err, settings.ReadSecretFiles())
+	for _, secret := range settings.Secrets() {
+		s.runner.Mask(secret)
+	}
+	if err != nil {
+		return err
+	}
+	s.settings = settings
+	// Opened before any RUN step could put something else in their place.
+	if err := s.runner.OpenFiles(); err != nil {
+		return fmt.Errorf("runner's files: %w", err)
+	}
+	return nil
+}
+
+// Run runs one phase of the step under its title, unless ctx has ended.
+func (s *Step) Run(ctx context.Context, title string, phase func(context.Context) error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	end := s.report.Phase(title)
+	defer end()
+	return phase(ctx)
+}
+
+// did records what has been changed so far, for a run that is cut short.
+func (s *Step) did(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state = fmt.Sprintf(format, args...)
+}
+
+// State is one sentence on what has been changed so far.
+func (s *Step) State() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
+// End reports how the step ended and gives the exit code. Only the first call
+// does anything: it is also made when a step that was cancelled does not end.
+func (s *Step) End(err error) int {
+	code := 0
+	if err != nil {
+		code = 1
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return code
+	}
+	s.closed = true
+	s.mu.Unlock()
+	if err != nil {
+		s.report.Fail("run", s.cancelled(err))
+	}
+	if err := s.report.Finish(err == nil); err != nil {
+		s.report.Warning(err.Error())
+	}
+	return code
+}
+
+// cancelled gives a cancellation its sentence, unless the phase had one.
+func (s *Step) cancelled(err error) error {
+	var cause *Cancelled
+	var known *problem.Error
+	if !errors.As(err, &cause) || errors.As(err, &known) {
+		return err
+	}
+	return &problem.Error{Op: "run", Err: cause, Fix: "State of things: " + s.State() + "."}
+}
+
+// Cancelled is the cause of a run that a signal ended.
+type Cancelled struct{ Signal os.Signal }
+
+// Error names the signal.
+func (c *Cancelled) Error() string { return "cancelled by " + c.Signal.String() }
+
+// Close gives back what the step holds: layers on disk and its folder.
+func (s *Step) Close() error {
+	var errs []error
+	if s.image != nil {
+		errs = append(errs, s.image.Close())
+	}
+	if s.dir != "" {
+		errs = append(errs, os.RemoveAll(s.dir))
+	}
+	return errors.Join(errs...)
+}
+
+// folder is the step's own folder. In our own image it lies beside the binary,
+// on the container's own filesystem, as the in-place sandbox needs it.
+func (s *Step) folder() (string, error) {
+	if s.dir != "" {
+		return s.dir, nil
+	}
+	var err error
+	if filepath.Dir(s.opts.Executable) == "/towline" {
+		s.dir = "/towline/state"
+		err = os.MkdirAll(s.dir, 0o700)
+	} else {
+		s.dir, err = os.MkdirTemp("", "towline-")
+	}
+	if err != nil {
+		return "", &problem.Error{Op: "make a folder for the build", Err: err, Fix: "Give the runner's disk free space, or set TMPDIR to a folder that can be written."}
+	}
+	return s.dir, nil
+}
+
+// images lets a build find images through the registry client.
+type images struct{ client *registry.Client }
+
+// Resolve implements build.Images.
+func (i images) Resolve(ctx context.Context, ref string, platform v1.Platform) (v1.Hash, v1.Image, error) {
+	found, err := i.client.Resolve(ctx, ref, platform)
+	if err != nil {
+		return v1.Hash{}, nil, err
+	}
+	return found.Digest, found.Image, nil
+}

@@ -1,0 +1,133 @@
+// Towline is a GitHub Action that takes a repository with a Dockerfile to a
+// rolled-out Amazon ECS service.
+package main
+
+import (
+	"context"
+	"embed"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	_ "golang.org/x/crypto/x509roots/fallback" // the action's image has no other CA certificates
+
+	"github.com/towline/towline/internal/build/sandbox"
+	"github.com/towline/towline/internal/rehearse"
+	"github.com/towline/towline/internal/step"
+)
+
+//go:embed all:testdata/demo
+var demoFiles embed.FS //nolint:gochecknoglobals // an embedded folder has to be one
+
+// grace is how long a cancelled run may take to end: the runner kills the
+// container 10 seconds after its first signal.
+const grace = 4 * time.Second
+
+func main() {
+	if code, ok := sandbox.Main(os.Args); ok {
+		os.Exit(code)
+	}
+	entry := sandbox.Enter(os.Args, os.Environ())
+	if entry.Exit {
+		os.Exit(entry.Code)
+	}
+	os.Exit(command(entry, os.Args[1:], os.Stdout))
+}
+
+// command runs the action's step or, with "rehearse", the same step against the emulator.
+func command(entry sandbox.Entry, args []string, stdout io.Writer) int {
+	setenv(variables(entry.Environ))
+	opts := step.Options{Getenv: os.Getenv, Stdout: stdout, Executable: entry.Executable, Warning: entry.Warning}
+	if len(args) > 0 && args[0] == "rehearse" {
+		demo, err := fs.Sub(demoFiles, "testdata/demo")
+		if err != nil {
+			panic(err) // it is embedded
+		}
+		return rehearse.Run(rehearse.Options{Args: args[1:], Step: opts, Demo: demo, Setenv: setenv, Run: run})
+	}
+	return run(opts)
+}
+
+// run is one step from its inputs to its report.
+func run(opts step.Options) int {
+	s := step.New(opts)
+	ctx, stop := onSignal(s)
+	defer stop()
+	err := ship(ctx, s)
+	code := s.End(err)
+	_ = s.Close() // the container, or its folder for temporary files, goes away
+	return code
+}
+
+// ship is the story of a deployment.
+func ship(ctx context.Context, s *step.Step) error {
+	if err := s.Parse(); err != nil {
+		return err
+	}
+	for _, phase := range []struct {
+		title string
+		run   func(context.Context) error
+	}{
+		{"Credentials", s.Authenticate},
+		{"Pre-flight", s.Preflight},
+		{"Build", s.Build},
+		{"Push", s.Push},
+		{"Task definition", s.Render},
+		{"Deployment", s.Deploy},
+	} {
+		if err := s.Run(ctx, phase.title, phase.run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onSignal cancels the step at SIGINT or SIGTERM, and ends the process if it
+// has not ended by itself in time.
+func onSignal(s *step.Step) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case got := <-signals:
+			cause := &step.Cancelled{Signal: got}
+			cancel(cause)
+			select {
+			case <-time.After(grace):
+				os.Exit(s.End(cause))
+			case <-done:
+			}
+		case <-done:
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(done)
+		cancel(nil)
+	}
+}
+
+func variables(environ []string) map[string]string {
+	vars := map[string]string{}
+	for _, entry := range environ {
+		if name, value, ok := strings.Cut(entry, "="); ok {
+			vars[name] = value
+		}
+	}
+	return vars
+}
+
+// setenv makes vars the environment of this process alone: what other processes
+// see of it stays empty. The AWS SDK and net/http look there.
+func setenv(vars map[string]string) {
+	os.Clearenv()
+	for name, value := range vars {
+		_ = os.Setenv(name, value)
+	}
+}
