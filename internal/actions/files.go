@@ -81,8 +81,8 @@ func (r *Runner) SetOutput(name, value string) error {
 
 // Summary appends Markdown to the step's summary. What would make the summary
 // longer than GitHub shows is cut at the end of a line, with a sentence that
-// says so, and everything after it is dropped. Without a file for the summary
-// it does nothing.
+// says so, and everything after it is dropped. Masks are applied here too, for
+// runners that do not. Without a file for the summary it does nothing.
 func (r *Runner) Summary(markdown string) error {
 	r.filesMu.Lock()
 	defer r.filesMu.Unlock()
@@ -96,7 +96,7 @@ func (r *Runner) Summary(markdown string) error {
 	if err != nil {
 		return fmt.Errorf("summary: %w", err)
 	}
-	if !strings.HasSuffix(markdown, "\n") {
+	if markdown = r.redact(markdown); !strings.HasSuffix(markdown, "\n") {
 		markdown += "\n"
 	}
 	room := maxSummary - summaryReserve - info.Size()
@@ -111,6 +111,13 @@ func (r *Runner) Summary(markdown string) error {
 		return fmt.Errorf("summary: %w", err)
 	}
 	return nil
+}
+
+// redact puts stars in place of what is masked.
+func (r *Runner) redact(text string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.redactor.Replace(text)
 }
 
 // cutMarkdown is as many whole lines of text as fit into room bytes, with the

@@ -166,6 +166,18 @@ func endsAtLine(s string) bool {
 	return len(s) > 1_040_000 && strings.HasSuffix(s, "b line\n"+summaryCut) && strings.Count(s, summaryCut) == 1
 }
 
+func TestSummaryIsMasked(t *testing.T) {
+	t.Parallel()
+	r, _, path := withFiles(t)
+	r.Mask("hunter2")
+	if err := r.Summary("a hunter2\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got := contents(t, path); got != "a ***\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestSummaryFilledByOthers(t *testing.T) {
 	t.Parallel()
 	r, _, path := withFiles(t)

@@ -66,7 +66,7 @@ func (r *Runner) IDToken(ctx context.Context, audience string) (string, error) {
 		return token, exchange.judge(err)
 	}, backoff.WithBackOff(wait), backoff.WithMaxTries(idTokenTries))
 	if err != nil {
-		return "", idTokenError(err)
+		return "", idTokenError(ctx, err)
 	}
 	r.Mask(token)
 	return token, nil
@@ -193,7 +193,7 @@ func (d *delayed) Error() string { return d.err.Error() }
 func (d *delayed) Unwrap() []error { return []error{d.err, &d.after} }
 
 // idTokenError explains why GitHub gave no token although the job may ask.
-func idTokenError(err error) error {
+func idTokenError(ctx context.Context, err error) error {
 	if permanent, ok := errors.AsType[*backoff.PermanentError](err); ok {
 		err = permanent.Unwrap()
 	}
@@ -212,7 +212,7 @@ func idTokenError(err error) error {
 			p.Fix = `Check input "audience": GitHub refuses the request as it stands.`
 		}
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if ctx.Err() != nil {
 		p.Fix = ""
 	}
 	return p

@@ -159,6 +159,27 @@ func TestIDTokenCancelled(t *testing.T) {
 	})
 }
 
+// silence is a service that never answers.
+type silence struct{}
+
+func (silence) RoundTrip(req *http.Request) (*http.Response, error) {
+	<-req.Context().Done()
+	return nil, req.Context().Err()
+}
+
+func TestIDTokenSilence(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := tokenRunner(silence{})
+		start := time.Now()
+		token, err := r.IDToken(t.Context(), "x")
+		checkIDToken(t, token, err, []string{"exceeded", "Run the job again"})
+		if took := time.Since(start); took < 75*time.Second || took > 2*time.Minute {
+			t.Errorf("gave up after %s", took)
+		}
+	})
+}
+
 func TestNoIDToken(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {

@@ -15,7 +15,7 @@ func (p *parser) crossChecks(s Settings) {
 	switch {
 	case p.given("image"):
 		if names := p.givenAmong("context", "file", "target", "build-args", "labels", "secrets", "secret-envs", "secret-files", "tags", "push", "platforms", "sandbox"); names != "" {
-			p.failf("image", s.Task.Image, "Remove \"image\" to build one, or remove "+names+".", "nothing is built when an image is given, but %s say how to build", names)
+			p.failf("image", s.Task.Image, "Remove \"image\" to build one, or remove "+names+".", "nothing is built when an image is given, but there is also %s", names)
 		}
 	case ecs && !tagged:
 		p.nothingToDeploy(s)
@@ -39,7 +39,7 @@ func (p *parser) crossChecks(s Settings) {
 func (p *parser) nothingToDeploy(s Settings) {
 	const fix = "Set \"repository\" (and perhaps \"tags\") to build and push an image, or \"image\" to deploy one that is there."
 	if names := p.givenAmong("context", "file", "target", "build-args", "labels", "secrets", "secret-envs", "secret-files", "platforms"); names != "" {
-		p.fail("repository", "", fix, fmt.Errorf("empty, but %s ask for an image, which has to be pushed to be deployed", names))
+		p.fail("repository", "", fix, fmt.Errorf("empty, but an image has to be pushed to be deployed, and there is %s to build one", names))
 		return
 	}
 	if !p.given("task-definition") {

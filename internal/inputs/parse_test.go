@@ -190,7 +190,7 @@ func TestParseMistakes(t *testing.T) {
 		"services":          {set: values{"image": "x", "service": "a\nb"}, want: []string{"several yet"}},
 		"service":           {set: values{"image": "x", "service": "prod/web"}, want: []string{`its cluster in "cluster"`}},
 		"service alone":     {set: values{"service": "web"}, want: []string{"nothing to deploy"}},
-		"built, not pushed": {set: values{"service": "web", "target": "x", "labels": "a=b"}, want: []string{`"target", "labels" ask for an image`}},
+		"built, not pushed": {set: values{"service": "web", "target": "x", "labels": "a=b"}, want: []string{`there is "target", "labels" to build one`}},
 		"push refused":      {set: values{"service": "web", "repository": "app", "push": "false"}, want: []string{"cannot be deployed"}},
 		"image and build":   {set: values{"service": "web", "image": "x", "file": "y", "tags": "a/b:c"}, want: []string{`remove "file", "tags"`}},
 		"image to nowhere":  {set: values{"image": "x"}, want: []string{"no task definition"}},

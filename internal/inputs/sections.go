@@ -28,7 +28,7 @@ func (p *parser) credentials(c *Credentials) {
 	c.AWSAccessKeyID = p.single("aws-access-key-id", "Write one key.")
 	c.AWSSecretAccessKey = p.single("aws-secret-access-key", "Write one key.")
 	c.AWSSessionToken = p.single("aws-session-token", "Write one token.")
-	const both = "Set \"aws-access-key-id\" and \"aws-secret-access-key\", or neither; a secret that the repository does not have is empty."
+	const both = "Set \"aws-access-key-id\" and \"aws-secret-access-key\", or neither. A secret that this run may not see is empty."
 	switch id, secret := p.given("aws-access-key-id"), p.given("aws-secret-access-key"); {
 	case id && !secret:
 		p.failf("aws-secret-access-key", "", both, "empty, but \"aws-access-key-id\" is set")
@@ -87,7 +87,7 @@ func (p *parser) registry(r *Registry) {
 		}
 		user, password, found := strings.Cut(value, ":")
 		if !found || user == "" || password == "" {
-			return fmt.Errorf("no user and password for %s; a secret that the repository does not have is empty", host)
+			return fmt.Errorf("no user and password for %s (a secret that this run may not see is empty)", host)
 		}
 		if _, twice := r.RegistryCredentials[host]; twice {
 			return fmt.Errorf("%s twice", host)
@@ -182,7 +182,7 @@ func (p *parser) buildSecrets(b *Build) {
 	}
 	p.pairs("secrets", false, "ID=value", func(id, value string, _ bool) error {
 		if value == "" {
-			return fmt.Errorf("the secret %q is empty; a secret that the repository does not have is", id)
+			return fmt.Errorf("the secret %q is empty (as is every secret that this run may not see)", id)
 		}
 		if len(value) > maxSecret {
 			return fmt.Errorf("the secret %q has %d bytes, more than %d", id, len(value), maxSecret)
