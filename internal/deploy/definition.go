@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
@@ -22,21 +23,27 @@ import (
 // or family:revision), tags included, as the bytes that ECS sent: fields that
 // this version of the SDK does not know are still in them.
 func (c *Client) TaskDefinition(ctx context.Context, arn string) ([]byte, error) {
+	answer, err := c.definition(ctx, arn)
+	if err == nil {
+		return answer, nil
+	}
+	if _, refused := errors.AsType[*ecstypes.ClientException](err); refused {
+		return nil, &problem.Error{
+			Op: "read task definition", Input: "task-definition", Value: arn, Err: err,
+			Fix: fmt.Sprintf("Check the family and revision, the account and the region (%s).", c.opts.Config.Region),
+		}
+	}
+	return nil, c.apiProblem("read task definition", "task-definition", arn, err)
+}
+
+// definition is TaskDefinition with ECS's own error.
+func (c *Client) definition(ctx context.Context, arn string) ([]byte, error) {
 	var answer []byte
 	_, err := c.ecs.DescribeTaskDefinition(ctx, &ecs.DescribeTaskDefinitionInput{
 		TaskDefinition: aws.String(arn),
 		Include:        []ecstypes.TaskDefinitionField{ecstypes.TaskDefinitionFieldTags},
 	}, verbatim(nil, &answer))
-	if err != nil {
-		if _, refused := errors.AsType[*ecstypes.ClientException](err); refused {
-			return nil, &problem.Error{
-				Op: "read task definition", Input: "task-definition", Value: arn, Err: err,
-				Fix: fmt.Sprintf("Check the family and revision, the account and the region (%s).", c.opts.Config.Region),
-			}
-		}
-		return nil, c.apiProblem("read task definition", "task-definition", arn, err)
-	}
-	return answer, nil
+	return answer, err
 }
 
 // Register registers wanted, byte for byte as it renders, and gives the ARN of
@@ -62,14 +69,21 @@ func (c *Client) Register(ctx context.Context, current, wanted taskdef.Document,
 // register sends the request as it is. A retry after an answer that was lost
 // may leave one revision too many, which harms nobody.
 func (c *Client) register(ctx context.Context, family string, request []byte) (string, error) {
+	const tries = 6
 	var answer []byte
-	_, err := c.ecs.RegisterTaskDefinition(ctx, &ecs.RegisterTaskDefinitionInput{
-		// Only what the SDK insists on; the body is request.
-		Family:               aws.String(family),
-		ContainerDefinitions: []ecstypes.ContainerDefinition{},
-	}, verbatim(request, &answer))
-	if err != nil {
-		return "", c.registerProblem(family, err)
+	for try := 1; ; try++ {
+		_, err := c.ecs.RegisterTaskDefinition(ctx, &ecs.RegisterTaskDefinitionInput{
+			// Only what the SDK insists on; the body is request.
+			Family:               aws.String(family),
+			ContainerDefinitions: []ecstypes.ContainerDefinition{},
+		}, verbatim(request, &answer))
+		if err == nil {
+			break
+		}
+		if try == tries || ctx.Err() != nil || !isCrowded(err) {
+			return "", c.registerProblem(family, err)
+		}
+		pause(ctx, time.Duration(try)*time.Second)
 	}
 	var got struct {
 		TaskDefinition struct {
@@ -80,9 +94,18 @@ func (c *Client) register(ctx context.Context, family string, request []byte) (s
 		return "", &problem.Error{
 			Op:  "register task definition " + family,
 			Err: errors.Join(errors.New("the answer of ECS names no task definition ARN"), err),
+			Fix: "Check that the endpoint is ECS's.",
 		}
 	}
 	return got.TaskDefinition.ARN, nil
+}
+
+// isCrowded says whether ECS refused because others register revisions of the
+// same family at this moment. It has no code of its own for that, and the SDK
+// does not try again.
+func isCrowded(err error) bool {
+	refused, ok := errors.AsType[*ecstypes.ClientException](err)
+	return ok && mentions(refused.ErrorMessage(), "too many concurrent attempts")
 }
 
 // registerProblem explains why a task definition was refused.

@@ -1,13 +1,18 @@
 package deploy
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/smithy-go"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/towline/towline/internal/problem"
 	"github.com/towline/towline/internal/taskdef"
 )
 
@@ -160,4 +165,55 @@ func TestEndpoint(t *testing.T) {
 	if got := f.urls[len(f.urls)-1]; !strings.HasPrefix(got, "http://127.0.0.1:4566/emulated") {
 		t.Errorf("asked %s", got)
 	}
+}
+
+// TestRegisterWaitsForOthers: ECS refuses concurrent registrations of a family
+// with a ClientException, which the SDK does not try again.
+func TestRegisterWaitsForOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.refuse["RegisterTaskDefinition"] = "ClientException"
+		f.denyText = "Too many concurrent attempts to create a new revision of the specified family."
+		f.hook = func(_ string, call int) error {
+			if call == 4 {
+				clear(f.refuse)
+			}
+			return nil
+		}
+		c, _ := f.client(Options{})
+		if arn, err := c.register(t.Context(), "web", []byte(`{}`)); arn != newTD || err != nil {
+			t.Errorf("got %q, %v", arn, err)
+		}
+	})
+}
+
+// TestCredentialsThatCannotBeHad: the refusal of another service, with its own
+// remedy, is not taken for a missing permission of ECS.
+func TestCredentialsThatCannotBeHad(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		c, events := f.client(Options{Wait: true})
+		good := c.opts.Config.Credentials
+		start := time.Now()
+		c.opts.Config.Credentials = aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+			if time.Since(start) < time.Minute {
+				got, err := good.Retrieve(ctx)
+				got.CanExpire, got.Expires = true, time.Now().Add(time.Minute)
+				return got, err
+			}
+			refused := &smithy.GenericAPIError{Code: "AccessDenied", Message: "Not authorized to perform sts:AssumeRoleWithWebIdentity"}
+			return aws.Credentials{}, &problem.Error{Op: "assume role", Err: refused, Fix: "Let the trust policy accept it."}
+		})
+		c = New(c.opts)
+		out, err := c.Deploy(t.Context(), newTD)
+		if out.Status != StatusStarted {
+			t.Errorf("outcome %+v, want started", out)
+		}
+		wantError(t, err, []string{"goes on", "assume role", "Let the trust policy accept it. Look at"})
+		if got := of[Notice](*events); len(got) != 0 {
+			t.Errorf("notices %v, want none", got)
+		}
+	})
 }

@@ -17,17 +17,34 @@ import (
 // isDenied says whether err is the refusal of a missing permission.
 func isDenied(err error) bool {
 	var said smithy.APIError
-	if !errors.As(err, &said) {
+	if ofCredentials(err) || !errors.As(err, &said) {
 		return false
 	}
 	return strings.HasPrefix(said.ErrorCode(), "AccessDenied") || said.ErrorCode() == "UnauthorizedOperation" ||
 		strings.Contains(said.ErrorMessage(), "is not authorized to perform")
 }
 
+// ofCredentials says whether the call was never made because no credentials
+// could be had for it: then what is in err is another service's answer.
+func ofCredentials(err error) bool {
+	if _, explained := errors.AsType[*problem.Error](err); explained {
+		return true
+	}
+	outer, ok := errors.AsType[*smithy.OperationError](err)
+	if !ok {
+		return false
+	}
+	_, inner := errors.AsType[*smithy.OperationError](outer.Unwrap())
+	return inner
+}
+
 // isPassing says whether trying again may help: the network, throttling or a
 // fault of the service itself.
 func isPassing(err error) bool {
 	var said smithy.APIError
+	if ofCredentials(err) {
+		return false // whoever gets them has tried again already
+	}
 	if !errors.As(err, &said) {
 		return true // no answer at all, or none that could be read
 	}
@@ -56,7 +73,10 @@ func isThrottled(err error) bool {
 func (c *Client) apiProblem(op, input, value string, err error) error {
 	e := &problem.Error{Op: op, Input: input, Value: value, Err: err}
 	var said smithy.APIError
+	inner, explained := errors.AsType[*problem.Error](err)
 	switch {
+	case explained:
+		e.Fix = inner.Fix
 	case isDenied(err):
 		e.Fix = permission(err)
 	case errors.As(err, &said) && strings.Contains(said.ErrorCode(), "Expired"):

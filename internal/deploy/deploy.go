@@ -16,6 +16,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -177,7 +178,7 @@ func (c *Client) conclude(ctx context.Context, d *deployment) (Outcome, error) {
 	if !c.opts.Wait {
 		return d.outcome(c, StatusStarted, `not waited for (input "wait-for-service-stability" is false)`), nil
 	}
-	limit := fmt.Errorf("service not stable after %s (input \"wait-for-minutes\")", c.opts.WaitLimit)
+	limit := fmt.Errorf("service not stable after %s (input \"wait-for-minutes\")", span(c.opts.WaitLimit))
 	waiting, cancel := context.WithTimeoutCause(ctx, c.opts.WaitLimit, limit)
 	defer cancel()
 	f := newFollower(c, d)
@@ -223,11 +224,15 @@ func (f *follower) parted(ctx context.Context) (Outcome, error) {
 
 // lost is the end when ECS's answers ceased.
 func (c *Client) lost(d *deployment, err error) error {
-	return &problem.Error{
+	e := &problem.Error{
 		Op:  "wait for service " + c.serviceName(),
 		Err: fmt.Errorf("deployment %s goes on, but can no longer be watched: %w", d.id, err),
 		Fix: "Look at its end in the console; to stop it: " + c.stopCommand(d),
 	}
+	if inner, explained := errors.AsType[*problem.Error](err); explained && inner.Fix != "" {
+		e.Fix = inner.Fix + " " + e.Fix
+	}
+	return e
 }
 
 func (c *Client) emit(e Event) {

@@ -366,19 +366,19 @@ func TestDeploy(t *testing.T) {
 		"timed out": {
 			opts:   Options{WaitLimit: 5 * time.Minute},
 			script: []step{{10 * time.Second, func(f *fakeECS) { f.state(2).status, f.deployment("ecs-svc/2").running = "IN_PROGRESS", 1 }}},
-			status: StatusTimedOut, reason: []string{"not stable after 5m0s", `"wait-for-minutes"`, `"rollback-on-failure" is false`},
+			status: StatusTimedOut, reason: []string{"not stable after 5m", `"wait-for-minutes"`, `"rollback-on-failure" is false`},
 			fails: []string{`"wait-for-minutes" is "5"`, "ecs-svc/2 of web:2 goes on with 1 of 2 tasks running", "aws ecs stop-service-deployment --region eu-central-1 --service-deployment-arn " + ourSD + " --stop-type ROLLBACK"},
 			calls: map[string]int{"StopServiceDeployment": 0}, max: 6 * time.Minute,
 		},
 		"timed out and rolled back": {
 			opts:    Options{WaitLimit: 5 * time.Minute, RollbackOnFailure: true},
 			prepare: func(f *fakeECS) { f.onStop = []step{rolledBack(time.Minute, "ecs-svc/3")} },
-			status:  StatusRolledBack, reason: []string{"not stable after 5m0s", "rolled back to web:1"}, fails: []string{"wait-for-minutes"},
+			status:  StatusRolledBack, reason: []string{"not stable after 5m", "rolled back to web:1"}, fails: []string{"wait-for-minutes"},
 			calls: map[string]int{"StopServiceDeployment": 1},
 		},
 		"timed out, and the rollback does not end": {
 			opts:   Options{WaitLimit: 5 * time.Minute, RollbackOnFailure: true},
-			status: StatusTimedOut, reason: []string{"its end was not seen: not finished after 15m0s"}, fails: []string{"on its way back"}, max: 21 * time.Minute,
+			status: StatusTimedOut, reason: []string{"its end was not seen: not finished after 15m"}, fails: []string{"on its way back"}, max: 21 * time.Minute,
 		},
 		"timed out, rollback asked, but it had just succeeded": {
 			opts:    Options{WaitLimit: 5 * time.Minute, RollbackOnFailure: true},

@@ -39,10 +39,11 @@ func (w *taskWatch) why(events []string) told {
 	var best told
 	counts := map[string]int{}
 	for _, failure := range w.failed {
-		lines := w.logs.of(failure.TaskID)
-		e := explainTask(w.table, failure, lines)
+		e := explainTask(w.table, failure, w.logs.of(failure.TaskID))
 		counts[e.summary]++
-		if best.summary == "" || e.rank > best.rank || e.rank == best.rank && counts[e.summary] >= counts[best.summary] {
+		better := best.summary == "" || e.rank > best.rank || e.rank == best.rank && counts[e.summary] >= counts[best.summary]
+		same := e.summary == best.summary && len(w.logs.of(failure.TaskID)) == 0 && len(w.logs.found) > 0
+		if better && !same {
 			best = told{explanation: e, detail: w.detail(failure)}
 		}
 	}
@@ -76,13 +77,7 @@ func (w *taskWatch) detail(f TaskFailed) []string {
 			detail = append(detail, line)
 		}
 	}
-	// Another task's log serves where this one's was not read.
-	if lines := w.logs.of(f.TaskID); len(lines) > 0 {
-		detail = append(detail, lines...)
-	} else if n := len(w.logs.found); n > 0 {
-		detail = append(detail, w.logs.found[n-1].Lines...)
-	}
-	return detail
+	return append(detail, w.logs.of(f.TaskID)...)
 }
 
 // praise is the reason of a success: what should be known in spite of it.
@@ -125,6 +120,9 @@ func (f *follower) problem(v verdict, t told) error {
 			e.Fix = strings.TrimSpace(e.Fix + " To go back by hand: " + f.c.updateCommand(f.d.previous))
 		}
 	}
+	if t.words != "" && t.words != v.reason {
+		t.summary += " (" + cut(t.words, 400) + ")"
+	}
 	e.Err = errors.New(what + ": " + reason(v, t))
 	if e.Fix == "" {
 		e.Fix = "Look at the service's events and at the logs of its tasks."
@@ -148,4 +146,20 @@ func reason(v verdict, t told) string {
 		line += "; " + v.sequel
 	}
 	return line
+}
+
+// cut shortens a text to at most n bytes, at a character's border.
+func cut(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	return strings.ToValidUTF8(text[:n], "") + "..."
+}
+
+// span writes a time as people do: 10m, not 10m0s.
+func span(d time.Duration) string {
+	if text, whole := strings.CutSuffix(d.String(), "m0s"); whole {
+		return text + "m"
+	}
+	return d.String()
 }

@@ -10,6 +10,9 @@ import (
 type explanation struct {
 	// summary is one clause without a full stop; fix one sentence or empty.
 	summary, fix string
+	// words are those of ECS that were recognised; empty where summary is made
+	// of them or of an exit code.
+	words string
 	// rank orders explanations: the higher, the more it tells.
 	rank int
 }
@@ -249,7 +252,7 @@ func explainText(table []cause, text string) (explanation, bool) {
 	}
 	for _, row := range table {
 		if row.pattern.MatchString(text) {
-			return explanation{summary: row.summary, fix: row.fix, rank: rankKnown}, true
+			return explanation{summary: row.summary, fix: row.fix, words: text, rank: rankKnown}, true
 		}
 	}
 	return explanation{}, false

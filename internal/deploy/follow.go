@@ -84,7 +84,7 @@ func (f *follower) follow(ctx context.Context) (verdict, error) {
 // lookWithin is look with a limit: a connection that has died silently must not
 // use up the whole wait.
 func (f *follower) lookWithin(ctx context.Context) (verdict, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, lookLimit, fmt.Errorf("no answer within %s", lookLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, lookLimit, fmt.Errorf("no answer within %s", span(lookLimit)))
 	defer cancel()
 	return f.look(ctx)
 }

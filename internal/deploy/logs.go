@@ -58,7 +58,7 @@ func (r *logReader) places(ctx context.Context) map[string]logPlace {
 	}
 	var answer []byte
 	ok, err := r.c.spare(ctx, "ecs:DescribeTaskDefinition", "the last log lines of failed containers are not shown", func() (err error) {
-		answer, err = r.c.TaskDefinition(ctx, r.d.taskDefinition)
+		answer, err = r.c.definition(ctx, r.d.taskDefinition)
 		return err
 	})
 	if err != nil {
@@ -159,7 +159,7 @@ func (r *logReader) lines(ctx context.Context, w logWanted) []string {
 	var lines []string
 	for _, e := range out.Events {
 		for line := range strings.SplitSeq(strings.TrimRight(aws.ToString(e.Message), "\r\n"), "\n") {
-			lines = append(lines, line[:min(len(line), logWidth)])
+			lines = append(lines, cut(line, logWidth))
 		}
 	}
 	return lines[max(0, len(lines)-logLines):]

@@ -108,7 +108,7 @@ func (f *follower) goBack(ctx context.Context) (*follower, error) {
 // awaitRollback follows a rollback that was begun, whether f's own deployment
 // is rolling back or back is a deployment of the previous task definition.
 func (f *follower) awaitRollback(ctx context.Context, back *follower, v verdict) verdict {
-	waiting, cancel := context.WithTimeoutCause(ctx, rollbackWait, fmt.Errorf("not finished after %s", rollbackWait))
+	waiting, cancel := context.WithTimeoutCause(ctx, rollbackWait, fmt.Errorf("not finished after %s", span(rollbackWait)))
 	defer cancel()
 	end, err := back.follow(waiting)
 	switch {

@@ -93,11 +93,11 @@ func (w *taskWatch) hopeless(ctx context.Context, s *ecstypes.Service, events []
 	given := slices.ContainsFunc(events, func(e string) bool {
 		return strings.Contains(e, "is unable to consistently start tasks successfully")
 	})
-	if failed < limit && !given || ours.RunningCount > 0 && w.anySteady(ctx) {
+	// The event may speak of the deployment before ours: it counts only with a
+	// failure of our own.
+	enough := failed >= limit || given && failed > 0
+	if !enough || ours.RunningCount > 0 && w.anySteady(ctx) {
 		return "", false
-	}
-	if failed == 0 {
-		return "ECS is unable to consistently start tasks of this deployment, and none is running", true
 	}
 	return plural(failed, "task") + " of this deployment failed and none stays up", true
 }
