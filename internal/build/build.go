@@ -7,7 +7,9 @@ package build
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -67,7 +69,11 @@ func Build(ctx context.Context, opts Options) (*Image, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	store, err := snapshot.New(storeOptions(opts))
+	keep, err := storeOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	store, err := snapshot.New(keep)
 	if err != nil {
 		return nil, err
 	}
@@ -80,13 +86,36 @@ func Build(ctx context.Context, opts Options) (*Image, error) {
 	return image, nil
 }
 
-func storeOptions(opts Options) snapshot.Options {
+// storeOptions keeps snapshots as overlays where RUN steps have namespaces and
+// overlays can be mounted, and as plain folders otherwise.
+func storeOptions(opts Options) (snapshot.Options, error) {
 	o := snapshot.Options{Dir: opts.Dir, Progress: opts.Progress}
-	if overlay, ok := opts.Sandbox.(sandbox.Overlay); ok {
-		o.Mount, o.Unmount = overlay.MountOverlay, overlay.UnmountOverlay
-		o.UserXattr, o.IgnoreOwner = overlay.UserXattr(), overlay.SingleOwner()
+	if opts.Sandbox == nil || opts.Sandbox.Name() != namespacesName {
+		return o, nil
 	}
-	return o
+	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+		return o, fmt.Errorf("build folder: %w", err)
+	}
+	o.IgnoreOwner = singleOwner()
+	if ok, userxattr := sandbox.CanOverlay(opts.Dir); ok {
+		o.UserXattr = userxattr
+		o.Mount = func(merged, upper, work string, lowers []string) error {
+			return sandbox.MountOverlay(merged, upper, work, lowers, userxattr)
+		}
+		o.Unmount = sandbox.Unmount
+	}
+	return o, nil
+}
+
+// namespacesName is the only sandbox in whose company mounts are possible.
+const namespacesName = "namespaces"
+
+// singleOwner says whether this user namespace maps one user only, so that
+// files can belong to nobody else (user_namespaces(7)).
+func singleOwner() bool {
+	data, err := os.ReadFile("/proc/self/uid_map")
+	fields := strings.Fields(string(data))
+	return err == nil && len(fields) == 3 && fields[2] == "1"
 }
 
 func run(ctx context.Context, opts Options, store *snapshot.Store) (*Image, error) {
