@@ -45,7 +45,8 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, ": %v", e.Err)
 	}
 	if e.Fix != "" {
-		fmt.Fprintf(&b, ". %s", e.Fix)
+		// A service's own words may end in a full stop already.
+		return strings.TrimSuffix(b.String(), ".") + ". " + e.Fix
 	}
 	return b.String()
 }
