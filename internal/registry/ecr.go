@@ -163,7 +163,7 @@ func (l *logins) of(ctx context.Context, host string) (hostLogin, error) {
 		l.know(host, login)
 		return login, nil
 	}
-	token, err := l.token(ctx, "", false)
+	token, err := l.token(ctx, "", "")
 	if ctx.Err() != nil {
 		return login, context.Cause(ctx)
 	}
@@ -178,9 +178,10 @@ func (l *logins) of(ctx context.Context, host string) (hostLogin, error) {
 	return login, nil
 }
 
-// token gives region's token, at least ten minutes before its end. With
-// refused, the last one was answered with 401 and is not used again.
-func (l *logins) token(ctx context.Context, region string, refused bool) (Token, error) {
+// token gives region's token, at least ten minutes before its end. refused is
+// the password that a registry did not take, or empty: that token is not used
+// again.
+func (l *logins) token(ctx context.Context, region, refused string) (Token, error) {
 	l.mu.Lock()
 	entry, ok := l.tokens[region]
 	if !ok {
@@ -191,7 +192,7 @@ func (l *logins) token(ctx context.Context, region string, refused bool) (Token,
 
 	entry.mu.Lock()
 	defer entry.mu.Unlock()
-	if !refused && entry.token.Password != "" && time.Until(entry.token.Expires) > 10*time.Minute {
+	if entry.token.Password != "" && entry.token.Password != refused && time.Until(entry.token.Expires) > 10*time.Minute {
 		return entry.token, nil
 	}
 	token, err := l.ecr.Token(ctx, region)

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -81,7 +83,9 @@ func isImmutable(err error) bool {
 // fixBroken is for a connection that ended without an answer. ECR closes it on
 // an upload into a repository that is missing or closed to the caller.
 func fixBroken(err error, pulling, isECR bool, repo name.Repository, region string) string {
-	if !pulling && isECR && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
+	request, ok := errors.AsType[*url.Error](err)
+	closed := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	if ok && closed && request.Op == "Post" && !pulling && isECR {
 		return fmt.Sprintf("ECR ends an upload like this when the repository is missing or ecr:InitiateLayerUpload is denied. "+
 			"Create it (%s), or allow the action.", createCommand(repo, region))
 	}

@@ -326,10 +326,10 @@ func TestNoCache(t *testing.T) {
 		t.Errorf("a sound layer: %v", err)
 	}
 	f.fault = func(req *http.Request) (*http.Response, error) {
-		resp, err := plain.RoundTrip(req)
+		resp, tripErr := plain.RoundTrip(req)
 		resp.Body = &broken{Reader: io.LimitReader(resp.Body, 100), err: io.EOF}
 		resp.ContentLength = -1
-		return resp, err
+		return resp, tripErr
 	}
 	rc, err = l.Compressed()
 	if _, err = read(t, rc, err); err == nil {

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -74,12 +75,12 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !login.ecr || login.given {
 		return w.send(req, req)
 	}
-	authorized, err := w.authorize(req, login.region, false)
+	authorized, token, err := w.authorize(req, login.region, "")
 	if err != nil {
 		return nil, err
 	}
 	resp, err := w.send(authorized, req)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+	if err != nil || !isStale(resp, req.Method, token) {
 		return resp, err
 	}
 	// The token ended early (a role's session was revoked, a stand-in was
@@ -91,19 +92,47 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		body, bodyErr := req.GetBody()
 		if bodyErr != nil {
-			return resp, nil //nolint:nilerr // the 401 is the better answer
+			return resp, nil //nolint:nilerr // the refusal is the better answer
 		}
 		replay = req.Clone(req.Context())
 		replay.Body = body
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
 	_ = resp.Body.Close()
-	authorized, err = w.authorize(replay, login.region, true)
-	if err != nil {
+	if authorized, _, err = w.authorize(replay, login.region, token.Password); err != nil {
 		return nil, err
 	}
 	return w.send(authorized, req)
 }
+
+// isStale says whether resp refuses the token rather than the request. ECR
+// answers an expired one with 403, like a missing permission, and says which it
+// is; a HEAD has no room to, so there a token that is not fresh is suspected.
+func isStale(resp *http.Response, method string, token Token) bool {
+	switch {
+	case resp.StatusCode == http.StatusUnauthorized:
+		return true
+	case resp.StatusCode != http.StatusForbidden:
+		return false
+	case method == http.MethodHead:
+		return time.Until(token.Expires) < 11*time.Hour
+	}
+	head, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	rest := io.Reader(resp.Body)
+	if err != nil {
+		rest = failed{err}
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), rest), resp.Body}
+	return bytes.Contains(head, []byte("token has expired"))
+}
+
+// failed is the end of a body that could not be read.
+type failed struct{ err error }
+
+func (f failed) Read([]byte) (int, error) { return 0, f.err }
 
 func (w *wire) send(req, seen *http.Request) (*http.Response, error) {
 	resp, err := w.base.RoundTrip(req)
@@ -113,15 +142,15 @@ func (w *wire) send(req, seen *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-func (w *wire) authorize(req *http.Request, region string, refused bool) (*http.Request, error) {
+func (w *wire) authorize(req *http.Request, region, refused string) (*http.Request, Token, error) {
 	token, err := w.logins.token(req.Context(), region, refused)
 	if err != nil {
 		if req.Body != nil {
 			_ = req.Body.Close()
 		}
-		return nil, err
+		return nil, token, err
 	}
 	clone := req.Clone(req.Context())
 	clone.Header.Set("Authorization", "Basic "+basic(token))
-	return clone, nil
+	return clone, token, nil
 }
