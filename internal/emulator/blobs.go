@@ -102,8 +102,8 @@ func (b diskBlob) keep(digest string) error {
 }
 
 func (b diskBlob) discard() {
-	_ = b.Close()           //nolint:errcheck // it is thrown away
-	_ = os.Remove(b.Name()) //nolint:errcheck // it is thrown away
+	_ = b.Close()
+	_ = os.Remove(b.Name())
 }
 
 // upload is one upload session.

@@ -151,9 +151,8 @@ func (w *world) idToken(t *testing.T, audience string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
+	if err = errors.Join(err, resp.Body.Close()); err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("ID token: %v %s %s", err, resp.Status, body)
 	}
 	_, value, _ := strings.Cut(string(body), `"value":"`)

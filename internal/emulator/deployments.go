@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,10 +33,7 @@ func (c *Cloud) updateService(q *request) (any, error) {
 		ForceNewDeployment bool
 	}
 	var members map[string]json.RawMessage
-	if err := q.into(&in); err != nil {
-		return nil, err
-	}
-	if err := q.into(&members); err != nil {
+	if err = errors.Join(q.into(&in), q.into(&members)); err != nil {
 		return nil, err
 	}
 	def, err := c.updatedDefinition(s, in.TaskDefinition)

@@ -101,7 +101,7 @@ func (c *Cloud) AddService(in Service) (arn string, err error) {
 	}
 	settings := map[string]json.RawMessage{}
 	if in.Settings != "" {
-		if err := json.Unmarshal([]byte(in.Settings), &settings); err != nil {
+		if err = json.Unmarshal([]byte(in.Settings), &settings); err != nil {
 			return "", fmt.Errorf("service %s: settings: %w", in.Name, err)
 		}
 	}

@@ -166,7 +166,7 @@ func TestRoleChain(t *testing.T) {
 		_, err = w.sts.AssumeRole(t.Context(), in)
 		wantCode(t, err, "AccessDenied", "User: arn:aws:sts::123456789012:assumed-role/ci/towline-4711-1 is not authorized to perform: sts:AssumeRole on resource: "+second)
 		in.ExternalId = aws.String("x1")
-		if _, err := w.sts.AssumeRole(t.Context(), in); err != nil {
+		if _, err = w.sts.AssumeRole(t.Context(), in); err != nil {
 			t.Fatal(err)
 		}
 		in.DurationSeconds = aws.Int32(7200)

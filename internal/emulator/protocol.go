@@ -98,14 +98,14 @@ func (c *Cloud) serveJSON(w http.ResponseWriter, r *http.Request) {
 		}
 		call.AccessKey, call.Principal = who.accessKey, who.arn
 		q := &request{who: who, action: action, host: r.Host, body: body, now: call.Time}
-		if err := f.refusal(q, api.service); err != nil {
+		if err = f.refusal(q, api.service); err != nil {
 			return err
 		}
 		resource := "*"
 		if op.resource != nil {
 			resource = op.resource(q)
 		}
-		if err := who.allow(api.service+":"+action, resource); err != nil {
+		if err = who.allow(api.service+":"+action, resource); err != nil {
 			return err
 		}
 		out, err := op.serve(q)
@@ -215,7 +215,7 @@ func (f *Fault) play(w http.ResponseWriter, r *http.Request, call *Call, answer 
 		w.WriteHeader(rec.status)
 		body := rec.body.Bytes()
 		if _, err := w.Write(body[:min(int(f.Bytes), len(body))]); err == nil {
-			_ = http.NewResponseController(w).Flush() //nolint:errcheck // the connection is broken next anyway
+			_ = http.NewResponseController(w).Flush()
 		}
 		panic(http.ErrAbortHandler)
 	default:

@@ -48,7 +48,7 @@ type image struct {
 	mediaType string
 	raw       []byte
 	pushed    time.Time
-	config    v1.Hash
+	config    v1.Descriptor
 	layers    []v1.Descriptor
 	children  []v1.Descriptor
 }
@@ -162,15 +162,15 @@ func (c *Cloud) serveRegistry(w http.ResponseWriter, r *http.Request) {
 	}
 	c.exchange(w, r, call, writeRegistryError, func(w http.ResponseWriter, f *Fault) error {
 		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
-		who, err := c.login(w, r)
-		if err != nil {
-			return err
-		}
-		call.AccessKey, call.Principal = who.accessKey, who.arn
 		permission := o.permission(r.Method)
+		who, notLoggedIn := c.login(w, r)
 		if err := f.refusal(&request{who: who, action: permission}, "registry"); err != nil {
 			return err
 		}
+		if notLoggedIn != nil {
+			return notLoggedIn
+		}
+		call.AccessKey, call.Principal = who.accessKey, who.arn
 		switch {
 		case !named && strings.Trim(r.URL.Path, "/") == "v2":
 			w.WriteHeader(http.StatusOK)
@@ -340,29 +340,37 @@ func (c *Cloud) parseManifest(repo *repository, mediaType string, raw []byte) (*
 	if !kind.IsImage() && !kind.IsIndex() {
 		return nil, refuse("MANIFEST_INVALID", "Manifest media type '%s' is not supported", mediaType)
 	}
-	img := &image{mediaType: mediaType, raw: raw, config: doc.Config.Digest, layers: doc.Layers, children: doc.Manifests}
-	var missing []string
+	img := &image{mediaType: mediaType, raw: raw, config: doc.Config, layers: doc.Layers, children: doc.Manifests}
+	// Assumed: the text for layers, after the one for images.
+	code, what, missing := "BLOB_UNKNOWN", "Layers", repo.missingBlobs(img)
 	if kind.IsIndex() {
-		for _, child := range doc.Manifests {
-			if repo.images[child.Digest.String()] == nil {
-				missing = append(missing, child.Digest.String())
-			}
-		}
-		if len(missing) > 0 {
-			return nil, refuse("MANIFEST_BLOB_UNKNOWN", "Images with digests '%s' required for pushing image into repository with name '%s' in the registry with id '%s' do not exist",
-				"["+strings.Join(missing, ", ")+"]", repo.Name, c.opts.Account)
-		}
-		return img, nil
+		code, what, missing = "MANIFEST_BLOB_UNKNOWN", "Images", repo.missingImages(img)
 	}
-	for _, part := range append([]v1.Descriptor{doc.Config}, doc.Layers...) {
-		if _, held := repo.blobs[part.Digest.String()]; !held && part.MediaType.IsDistributable() {
+	if len(missing) > 0 {
+		return nil, refuse(code, "%s with digests '[%s]' required for pushing image into repository with name '%s' in the registry with id '%s' do not exist",
+			what, strings.Join(missing, ", "), repo.Name, c.opts.Account)
+	}
+	return img, nil
+}
+
+// missingImages lists the images of an index that the repository lacks.
+func (r *repository) missingImages(index *image) []string {
+	var missing []string
+	for _, child := range index.children {
+		if r.images[child.Digest.String()] == nil {
+			missing = append(missing, child.Digest.String())
+		}
+	}
+	return missing
+}
+
+// missingBlobs lists the blobs of an image that the repository lacks.
+func (r *repository) missingBlobs(img *image) []string {
+	var missing []string
+	for _, part := range append([]v1.Descriptor{img.config}, img.layers...) {
+		if _, held := r.blobs[part.Digest.String()]; !held && part.MediaType.IsDistributable() {
 			missing = append(missing, part.Digest.String())
 		}
 	}
-	if len(missing) > 0 {
-		// Assumed: the text for layers, after the one for images.
-		return nil, refuse("BLOB_UNKNOWN", "Layers with digests '%s' required for pushing image into repository with name '%s' in the registry with id '%s' do not exist",
-			"["+strings.Join(missing, ", ")+"]", repo.Name, c.opts.Account)
-	}
-	return img, nil
+	return missing
 }

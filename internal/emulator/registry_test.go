@@ -171,10 +171,10 @@ func TestRegistryRefusals(t *testing.T) {
 		_, err := remote.Get(mustParse(t, uri+":1"), w.remote(t, &authn.Basic{Username: "AWS", Password: "x"})...)
 		wantRegistry(t, err, http.StatusUnauthorized, "UNAUTHORIZED", "Not Authorized")
 
-		if err := remote.Write(mustParse(t, uri+":1"), img, w.remote(t, auth)...); err != nil {
+		if err = remote.Write(mustParse(t, uri+":1"), img, w.remote(t, auth)...); err != nil {
 			t.Fatal(err)
 		}
-		if err := remote.Write(mustParse(t, uri+":1"), img, w.remote(t, auth)...); err != nil {
+		if err = remote.Write(mustParse(t, uri+":1"), img, w.remote(t, auth)...); err != nil {
 			t.Errorf("same digest on an immutable tag: %v", err)
 		}
 		wantRegistry(t, remote.Write(mustParse(t, uri+":1"), appImage(t, 1), w.remote(t, auth)...), http.StatusBadRequest,
@@ -189,7 +189,7 @@ func TestRegistryRefusals(t *testing.T) {
 		early := mutate.AppendManifests(mutate.IndexMediaType(emptyIndex(t), types.OCIImageIndex), mutate.IndexAddendum{Add: appImage(t, 1)})
 		wantRegistry(t, remote.Put(mustParse(t, uri+":index"), early, w.remote(t, auth)...), http.StatusBadRequest,
 			"MANIFEST_BLOB_UNKNOWN", "Images with digests '[sha256:")
-		if err := remote.WriteIndex(mustParse(t, uri+":index"), early, w.remote(t, auth)...); err != nil {
+		if err = remote.WriteIndex(mustParse(t, uri+":index"), early, w.remote(t, auth)...); err != nil {
 			t.Errorf("index after its images: %v", err)
 		}
 
@@ -262,7 +262,7 @@ func TestECR(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := remote.Write(mustParse(t, uri+":1"), img, w.remote(t, w.login(t))...); err != nil {
+		if err = remote.Write(mustParse(t, uri+":1"), img, w.remote(t, w.login(t))...); err != nil {
 			t.Fatal(err)
 		}
 		out, err := w.ecr.DescribeImages(ctx, &ecr.DescribeImagesInput{
@@ -301,7 +301,7 @@ func TestECR(t *testing.T) {
 			t.Fatal(err)
 		}
 		put := &ecr.PutImageInput{RepositoryName: aws.String("web"), ImageTag: aws.String("2"), ImageManifest: images.Images[0].ImageManifest}
-		if _, err := w.ecr.PutImage(ctx, put); err != nil {
+		if _, err = w.ecr.PutImage(ctx, put); err != nil {
 			t.Fatal(err)
 		}
 		_, err = w.ecr.PutImage(ctx, put)
@@ -332,7 +332,7 @@ func TestSocket(t *testing.T) {
 		t.Errorf("got %s, want %s", uri, want)
 	}
 	img := appImage(t, 2)
-	if err := remote.Write(mustParse(t, uri+":1"), img, remote.WithAuth(w.login(t)), remote.WithTransport(server.Client().Transport)); err != nil {
+	if err = remote.Write(mustParse(t, uri+":1"), img, remote.WithAuth(w.login(t)), remote.WithTransport(server.Client().Transport)); err != nil {
 		t.Fatal(err)
 	}
 	pulled, err := remote.Image(mustParse(t, uri+":1"), remote.WithAuth(w.login(t)), remote.WithTransport(server.Client().Transport))

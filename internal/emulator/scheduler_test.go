@@ -432,7 +432,7 @@ func TestUpdateService(t *testing.T) {
 		}
 		_, err = update(ecs.UpdateServiceInput{TaskDefinition: aws.String("web:9")})
 		wantCode(t, err, "ClientException", "TaskDefinition not found.")
-		if _, err := w.ecs.DeregisterTaskDefinition(t.Context(), &ecs.DeregisterTaskDefinitionInput{TaskDefinition: aws.String("web:1")}); err != nil {
+		if _, err = w.ecs.DeregisterTaskDefinition(t.Context(), &ecs.DeregisterTaskDefinitionInput{TaskDefinition: aws.String("web:1")}); err != nil {
 			t.Fatal(err)
 		}
 		_, err = update(ecs.UpdateServiceInput{TaskDefinition: aws.String("web:1")})
@@ -468,7 +468,7 @@ func TestRevisionProvesDigest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.ecs.UpdateService(t.Context(), &ecs.UpdateServiceInput{Cluster: aws.String("shop"), Service: aws.String("web"), TaskDefinition: &arn}); err != nil {
+		if _, err = w.ecs.UpdateService(t.Context(), &ecs.UpdateServiceInput{Cluster: aws.String("shop"), Service: aws.String("web"), TaskDefinition: &arn}); err != nil {
 			t.Fatal(err)
 		}
 		wait(t, time.Minute)

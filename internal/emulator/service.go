@@ -126,9 +126,7 @@ func (s *service) newDeployment(def *taskDefinition, now time.Time) *deployment 
 		arn:    s.cloud.arn("ecs", fmt.Sprintf("service-deployment/%s/%s/%s", s.cluster.name, s.name, s.cloud.unique("service deployment")[:21])),
 		status: "PENDING", created: now, updated: now, target: d,
 	}
-	for _, old := range s.deployments {
-		d.record.sources = append(d.record.sources, old)
-	}
+	d.record.sources = append(d.record.sources, s.deployments...)
 	s.history = append(s.history, d.record)
 	return d
 }

@@ -48,7 +48,7 @@ func (c *Cloud) authenticate(r *http.Request, body []byte, service string) (*pri
 	if !known {
 		return nil, &Error{Code: errInvalidKey, Message: "The security token included in the request is invalid.", Status: http.StatusForbidden}
 	}
-	if hmac.Equal([]byte(r.Header.Get("X-Amz-Security-Token")), []byte(who.token)) == false {
+	if !hmac.Equal([]byte(r.Header.Get("X-Amz-Security-Token")), []byte(who.token)) {
 		return nil, &Error{Code: errInvalidKey, Message: "The security token included in the request is invalid.", Status: http.StatusForbidden}
 	}
 	if err := sig.checkScope(c.opts.Region, service, stamp); err != nil {

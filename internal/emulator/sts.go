@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -169,12 +170,10 @@ func (c *Cloud) verifyToken(token string) (map[string]string, error) {
 	if float64(now.Unix()) >= expiry {
 		return nil, refuse("ExpiredTokenException", "Token expired: current date/time %d must be before the expiration date/time %d", now.Unix(), int64(expiry))
 	}
-	for _, audience := range provider.Audiences {
-		if audience == claims["aud"] {
-			return claims, nil
-		}
+	if !slices.Contains(provider.Audiences, claims["aud"]) {
+		return nil, refuse("InvalidIdentityToken", "Incorrect token audience")
 	}
-	return nil, refuse("InvalidIdentityToken", "Incorrect token audience")
+	return claims, nil
 }
 
 func (c *Cloud) assumeRole(who *principal, form url.Values) (*assumed, error) {

@@ -169,7 +169,7 @@ func (t *task) start(now time.Time) {
 	}
 	switch t.behaviour.Health {
 	case Passing:
-		t.then(now.Add(cmp.Or(t.behaviour.HealthyAfter, pace)), func(now time.Time) {
+		t.then(now.Add(cmp.Or(t.behaviour.HealthyAfter, pace)), func(time.Time) {
 			for _, k := range t.containers {
 				k.health = k.healthWhen("HEALTHY")
 			}
