@@ -51,7 +51,7 @@ func (w *taskWatch) look(ctx context.Context) {
 func (w *taskWatch) tell(ctx context.Context, t ecstypes.Task) {
 	failure := TaskFailed{
 		TaskID: lastPart(aws.ToString(t.TaskArn)), StopCode: string(t.StopCode), StoppedReason: aws.ToString(t.StoppedReason),
-		CreatedAt: aws.ToTime(t.CreatedAt), StartedAt: aws.ToTime(t.StartedAt), StoppedAt: aws.ToTime(t.StoppedAt),
+		CreatedAt: aws.ToTime(t.CreatedAt), StartedAt: aws.ToTime(t.StartedAt), StoppedAt: endOf(t),
 	}
 	places := w.logs.places(ctx)
 	for _, container := range t.Containers {
@@ -186,6 +186,17 @@ func hasEnded(t ecstypes.Task) bool {
 		return true
 	}
 	return slices.ContainsFunc(t.Containers, func(c ecstypes.Container) bool { return c.ExitCode != nil || aws.ToString(c.Reason) != "" })
+}
+
+// endOf is when a task ended, as well as it is known: StoppedAt comes only
+// after its clean-up.
+func endOf(t ecstypes.Task) time.Time {
+	for _, at := range []*time.Time{t.ExecutionStoppedAt, t.StoppedAt, t.StoppingAt} {
+		if at != nil {
+			return *at
+		}
+	}
+	return time.Time{}
 }
 
 // isTakenAway says whether a task ended because of what it ran on.
