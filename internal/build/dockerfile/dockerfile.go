@@ -87,7 +87,7 @@ func Build(ctx context.Context, opts Options) (*Result, error) {
 	gateway := &gateway{opts: opts, frontend: frontendOptions(opts)}
 	res, err := builder.Build(ctx, gateway)
 	if err != nil {
-		return nil, explain(err, opts.Display)
+		return nil, explain(ctx, err, opts.Display)
 	}
 	single, err := res.SingleRef()
 	if err != nil {
@@ -111,7 +111,7 @@ func Build(ctx context.Context, opts Options) (*Result, error) {
 			return nil, fmt.Errorf("frontend result: reference of type %T", single)
 		}
 		if out.Ref, err = ref.solve(ctx); err != nil {
-			return nil, explain(err, opts.Display)
+			return nil, explain(ctx, err, opts.Display)
 		}
 	}
 	return out, nil
@@ -142,16 +142,16 @@ func platformString(p v1.Platform) string {
 }
 
 // explain gives an error of the frontend its place in the Dockerfile.
-func explain(err error, display string) error {
+func explain(ctx context.Context, err error, display string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	var known *problem.Error
 	if errors.As(err, &known) {
 		if known.File != "" {
 			known.File = display
 		}
 		return known
-	}
-	if errors.Is(err, context.Canceled) {
-		return err
 	}
 	p := &problem.Error{Op: "build " + display, Err: innermost(err), File: display}
 	for _, source := range errdefs.Sources(err) {

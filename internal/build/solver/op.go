@@ -81,9 +81,6 @@ func (o *op) Exec(ctx context.Context, _ solver.JobContext, inputs []solver.Resu
 	id := o.vertex.digest.String()
 	o.solver.opts.Progress.Emit(progress.StepStarted{ID: id, Name: o.vertex.name, File: at.file, Line: at.line})
 	outs, err := o.runner.run(ctx, refs)
-	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
-		err = cause
-	}
 	o.solver.opts.Progress.Emit(progress.StepDone{ID: id, Err: err, Duration: time.Since(begin)})
 	if err != nil {
 		return nil, o.locate(err)
