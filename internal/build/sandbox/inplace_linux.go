@@ -61,9 +61,6 @@ func (*inPlace) Name() string { return "in place" }
 func (s *inPlace) Run(ctx context.Context, root string, p Process, mounts []Mount) (result Result, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.refuse(mounts); err != nil {
-		return result, err
-	}
 	if err := systemFolders(root); err != nil {
 		return result, err
 	}
@@ -91,7 +88,7 @@ func (s *inPlace) Run(ctx context.Context, root string, p Process, mounts []Moun
 		return result, fmt.Errorf("aside: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.Remove(aside)) }()
-	g := &garden{root: root, aside: aside, elsewhere: []string{"/dev"}}
+	g := &garden{root: root, aside: aside, elsewhere: []string{"/dev"}, refuse: refuse}
 	if err := g.grow(ctx, mounts, p.RemoveStubsRecursive); err != nil {
 		return result, err
 	}
@@ -106,17 +103,15 @@ func (s *inPlace) Run(ctx context.Context, root string, p Process, mounts []Moun
 	return result, err
 }
 
-// refuse names the mounts that only the namespaces sandbox can have.
-func (s *inPlace) refuse(mounts []Mount) error {
-	for _, m := range mounts {
-		dest := path.Join("/", m.Dest)
-		dir, name := path.Split(dest)
-		switch {
-		case dir == "/etc/" && slices.Contains(etcMounts(), name),
-			dir == "/" && slices.Contains(stays(), name),
-			strings.HasPrefix(dest, "/proc/"), strings.HasPrefix(dest, "/sys/"), strings.HasPrefix(dest, home+"/"):
-			return fmt.Errorf("mount %s: it cannot be had in place, where that is the container's own", dest)
-		}
+// refuse names the places that a process does not see as the root filesystem has
+// them.
+func refuse(dest string) error {
+	dir, name := path.Split(dest)
+	switch {
+	case dir == "/etc/" && slices.Contains(etcMounts(), name),
+		dir == "/" && slices.Contains(stays(), name),
+		strings.HasPrefix(dest, "/proc/"), strings.HasPrefix(dest, "/sys/"), strings.HasPrefix(dest, home+"/"):
+		return fmt.Errorf("%s is the container's own, which needs the namespaces sandbox", dest)
 	}
 	return nil
 }

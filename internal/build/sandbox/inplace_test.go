@@ -167,14 +167,158 @@ func (r *report) checkOwn(t *testing.T, i int) {
 	}
 }
 
-func TestInPlace(t *testing.T) {
+func TestInPlaceHidesTowline(t *testing.T) {
 	t.Parallel()
 	c := newContainer(t)
-	r := c.run(t,
-		step{Script: "id; ls -la /; ls -la /etc; env; cat /proc/mounts; ls -la /dev; grep -i -e cap -e seccomp -e nonew /proc/self/status; pwd; touch /newdir"},
-		step{Script: "cat /proc/1/environ; head -c 10 /proc/1/mem; ls -l /proc/1/fd /proc/1/; cat /proc/*/environ; find / -xdev | head -300"},
+	reports := c.run(t,
+		step{Script: "cat /proc/1/environ; head -c 10 /proc/1/mem; cat /proc/1/cmdline; readlink /proc/1/exe; readlink /proc/1/root; ls -l /proc/1/fd/; cat /proc/*/environ; env"},
+		step{Script: "ls /proc/self/fd; readlink /proc/self/fd/0; echo visible >/dev/stdout", Process: Process{User: "app"}},
+		step{Script: "ls /towline /towline/state; cat /towline/state/self/github/file_commands/set_env; find / -name docker.sock; cat /proc/1/environ", Process: Process{User: "app"}},
 	)
-	for _, r := range r {
-		t.Logf("%s %s %d %s\n%s\n%v\n%v", r.Name, r.Warning, r.Code, r.Error, r.Output, r.Tree, r.Result)
+	r := reports[0]
+	for _, want := range []string{"can't open '/proc/1/environ'", "/proc/1/mem: Permission denied", "cannot read link"} {
+		if !strings.Contains(r.Output, want) {
+			t.Errorf("not in the output: %s\n%s", want, r.Output)
+		}
+	}
+	// The pipes of the process, and the folder that ls reads.
+	if got, want := reports[1].Output, "0\n1\n2\n3\n/dev/null\nvisible\n"; got != want {
+		t.Errorf("open files: got %q, want %q", got, want)
+	}
+	if out := reports[2].Output; strings.Contains(out, "ALREADY") || strings.Contains(out, "/docker.sock") || !strings.Contains(out, "/towline: Permission denied") {
+		t.Errorf("a user saw Towline's folder:\n%s", out)
+	}
+}
+
+func TestInPlaceChanges(t *testing.T) {
+	t.Parallel()
+	c := newContainer(t)
+	reports := c.run(t,
+		step{Script: "mkdir /newdir && echo x >/newdir/file && echo app2:x:1:1::/:/bin/sh >>/etc/passwd && rm -r /tmp && touch /etc/new && chmod 700 /etc && mkdir /github"},
+		step{Script: "cat /newdir/file; ls -d /tmp 2>/dev/null; tr : ' ' </etc/passwd; stat -c %a /etc; ls -a /github; mv /home /moved; ln -s /proc /link; hostname", Process: Process{Cwd: "/work/dir"}},
+		step{Script: "rm /dev/null; mknod /dev/other c 1 3; touch /dev/shm/x; ls /"},
+		step{Script: "test -c /dev/null && ! test -e /dev/other && ! test -e /dev/shm/x && pwd", Process: Process{Cwd: "/work/dir"}},
+	)
+	first := reports[0]
+	for _, want := range []string{"newdir/file -rw-r--r--", "etc/new -rw-r--r--", "etc drwx------", "github drwxr-xr-x", "etc/hosts -rw-r--r--"} {
+		if !slices.Contains(first.Tree, want) {
+			t.Errorf("not in the tree: %s\n%v", want, first.Tree)
+		}
+	}
+	if diff := cmp.Diff([]string{"bin", "etc/app", "etc/group", "home", "root", "var"}, first.Result.Moved); diff != "" {
+		t.Errorf("moved (-want +got):\n%s", diff)
+	}
+	if slices.ContainsFunc(first.Tree, func(line string) bool { return strings.HasPrefix(line, "tmp") }) {
+		t.Errorf("/tmp is still there: %v", first.Tree)
+	}
+	if out := reports[1].Output; !strings.HasPrefix(out, "x\n") || !strings.Contains(out, "app2 x 1") || !strings.Contains(out, "\n700\n") {
+		t.Errorf("second step: %s", out)
+	}
+	if !slices.Contains(reports[1].Tree, "moved/app drwxr-xr-x") || !slices.Contains(reports[1].Tree, "work/dir drwxr-xr-x") {
+		t.Errorf("second step: %v", reports[1].Tree)
+	}
+	if got := reports[3].Output; got != "/work/dir\n" {
+		t.Errorf("fourth step: %q %s", got, reports[3].Error)
+	}
+}
+
+func TestInPlaceGuards(t *testing.T) {
+	t.Parallel()
+	c := newContainer(t)
+	const dir = "/towline/state/self/github/"
+	reports := c.run(t,
+		step{Script: "echo EVIL=1 >>" + dir + "file_commands/set_env; echo 6.6.6.6 evil >/etc/hosts; echo /evil >" + dir + "file_commands/add_path; chmod 777 /etc/resolv.conf"},
+		step{Script: "rm " + dir + "file_commands/set_env; cat /etc/hosts", Process: Process{ExtraHosts: []HostIP{{Host: "db.test", IP: "10.9.8.7"}}}},
+		step{Script: "setsid sh -c 'setsid sleep 1000 & setsid sleep 1001' & sleep 1002 & echo started"},
+		step{Script: "kill -9 $$"},
+		step{Script: "kill -9 1; (echo a; sleep 100) | cat", CancelOn: "a\n"},
+		step{Script: "exit 7"},
+		step{Script: "echo x >" + dir + "workspace/src/main.c"},
+		step{Script: "/bin/nothing-there"},
+	)
+	if diff := cmp.Diff([]string{"/github/file_commands/set_env", "/github/file_commands/add_path", "/etc/hosts", "/etc/resolv.conf"}, reports[0].Result.Restored); diff != "" {
+		t.Errorf("restored (-want +got):\n%s", diff)
+	}
+	if out := reports[1].Output; strings.Contains(out, "evil") || !strings.Contains(out, "10.9.8.7\tdb.test") {
+		t.Errorf("hosts: %s", out)
+	}
+	if r := reports[2]; r.Error != "" || r.Output != "started\n" {
+		t.Errorf("daemons: %+v", r)
+	}
+	if r := reports[3]; r.Code != 137 || r.Signal != "SIGKILL" {
+		t.Errorf("killed: %+v", r)
+	}
+	if r := reports[4]; r.Error != "context canceled" {
+		t.Errorf("cancelled: %+v", r)
+	}
+	if r := reports[5]; r.Code != 7 {
+		t.Errorf("exit 7: %+v", r)
+	}
+	if r := reports[6]; r.Error != "RUN modified the workspace: /github/workspace/src/main.c" {
+		t.Errorf("workspace: %+v", r)
+	}
+	if r := reports[7]; r.Code != 127 {
+		t.Errorf("no command: %+v", r)
+	}
+}
+
+func TestInPlaceMounts(t *testing.T) {
+	t.Parallel()
+	c := newContainer(t)
+	const state = "/towline/state/"
+	secretMount := Mount{Dest: "/run/secrets/token", IsSecret: true, Secret: []byte("of the build"), Mode: 0o400, UID: 1000, GID: 1000}
+	reports := c.run(t,
+		step{
+			Script:  "cat /run/secrets/token; id -u; stat -c %a:%u:%g /run/secrets/token; ln /run/secrets/token /home/app/copy 2>/dev/null; true",
+			Process: Process{User: "app", RemoveStubsRecursive: true}, Mounts: []Mount{secretMount},
+		},
+		step{
+			Script:  "cat /var/lib/data/file; ls /var/lib/data; echo more >>/var/lib/data/file; stat -c %a /cache/deep; touch /cache/deep/x",
+			Process: Process{RemoveStubsRecursive: true},
+			Mounts:  []Mount{{Dest: "/var/lib/data", Source: state + "cache"}, {Dest: "/cache/deep", Tmpfs: true}},
+		},
+		step{Script: "cat /src/file", Mounts: []Mount{{Dest: "/src", Source: state + "other", ReadOnly: true}}, Process: Process{RemoveStubsRecursive: true}},
+		step{Script: "echo y >/src/file", Mounts: []Mount{{Dest: "/src", Source: state + "other", ReadOnly: true}}, Process: Process{RemoveStubsRecursive: true}},
+		step{
+			Script: "cat /src/src/main.c /src/src/cache/file; echo z >>/src/src/cache/file", Process: Process{RemoveStubsRecursive: true},
+			Mounts: []Mount{{Dest: "/src/src/cache", Source: state + "cache"}, {Dest: "/src", Source: "/github/workspace", ReadOnly: true}},
+		},
+		step{Script: "mv /var/lib/data /elsewhere; ln -s /towline/state/self/github/workspace /var/lib/data", Mounts: []Mount{{Dest: "/var/lib/data", Source: state + "cache"}}},
+		step{Script: "rm /var/lib/data; mv /elsewhere /var/lib/data"},
+		step{Script: "cat /var/lib/data/below; cat /dev/pipes/x; ls /dev", Mounts: []Mount{{Dest: "/dev/pipes/x", Source: state + "other/file", ReadOnly: true}, {Dest: "/dev/shm", Tmpfs: true}}},
+		step{Script: "rm -r /var/lib", Mounts: []Mount{{Dest: "/var/lib/data", Source: state + "cache"}}},
+	)
+	for i, want := range []string{"of the build1000\n400:1000:1000\n", "cached\nfile\n1777\n", "other\n", "", "int main;\ncached\nmore\n", ""} {
+		if got := reports[i].Output; got != want {
+			t.Errorf("step %d: got %q (%s), want %q", i, got, reports[i].Error, want)
+		}
+	}
+	for i, r := range reports {
+		t.Logf("%d %s %v %v", i, r.Error+"\n"+r.Output, r.Result.Moved, r.Sources)
+	}
+}
+
+func TestInPlaceUsers(t *testing.T) {
+	t.Parallel()
+	c := newContainer(t)
+	reports := c.run(t,
+		step{Script: "id; env; ulimit -n; cat /proc/self/status", Process: Process{User: "app", Ulimits: []Ulimit{{Name: "nofile", Soft: 100, Hard: 200}}}},
+		step{Script: "id", Process: Process{User: "app:extra"}},
+		step{Script: "id", Process: Process{User: "77:88"}},
+		step{Script: "id", Process: Process{User: "nobody"}},
+		step{Script: "nc 127.0.0.1 1; nc -l local:/tmp/socket & sleep 0.1; id", Process: Process{Network: NetworkNone, User: "app"}},
+		step{Script: "id", Sandbox: Namespaces},
+		step{Script: "id; ls /proc; cat /etc/hosts; ls /dev", Sandbox: Chroot, Process: Process{User: "app"}},
+	)
+	for i, want := range []string{
+		"uid=1000(app) gid=1000(app) groups=1000(app),2000(extra)\n",
+		"uid=1000(app) gid=2000(extra) groups=2000(extra)\n", "uid=77 gid=88 groups=88\n", "", "nc: socket", "", "uid=1000(app)",
+	} {
+		if !strings.HasPrefix(reports[i].Output, want) {
+			t.Errorf("step %d: got %q (%s), want %q", i, reports[i].Output, reports[i].Error, want)
+		}
+	}
+	for i, r := range reports {
+		t.Logf("%d %s %s %v", i, r.Error, r.Output, r.Tree)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -62,6 +63,9 @@ func (n *namespaces) Run(ctx context.Context, root string, p Process, mounts []M
 	if spec.Namespaces, err = n.spec(root, scratch, p, mounts); err != nil {
 		return result, err
 	}
+	if err := newTmpfs(root, spec.Namespaces.Mounts, stubs); err != nil {
+		return result, err
+	}
 	return result, outcome(child.Run(ctx, spec, p.Stdout, p.Stderr))
 }
 
@@ -85,6 +89,25 @@ func (n *namespaces) spec(root, scratch string, p Process, mounts []Mount) (*chi
 		})
 	}
 	return ns, nil
+}
+
+// newTmpfs gives every tmpfs that covers nothing but a stub of ours the mode that
+// it has where there is nothing to cover.
+func newTmpfs(root string, mounts []child.Mount, stubs *inroot.Stubs) error {
+	for i := range mounts {
+		if !mounts[i].Tmpfs || mounts[i].Mode != 0 {
+			continue
+		}
+		found, err := inroot.Look(root, mounts[i].Dest)
+		if err != nil {
+			return err
+		}
+		_ = found.Close()
+		if stubs.Made(filepath.Join(root, found.Path)) {
+			mounts[i].Mode = 0o1777
+		}
+	}
+	return nil
 }
 
 // stub is what m needs at its Dest.

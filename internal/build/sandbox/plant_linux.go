@@ -25,8 +25,10 @@ type garden struct {
 	aside string // an empty folder on root's filesystem
 	// elsewhere holds folders of root that are not taken from root but from /.
 	elsewhere []string
-	plants    []*plant
-	stubs     []*inroot.Stubs
+	// refuse says why nothing can be planted at a path, or is nil.
+	refuse func(path string) error
+	plants []*plant
+	stubs  []*inroot.Stubs
 }
 
 // plant is one mount's stand-in.
@@ -42,6 +44,7 @@ type plant struct {
 	parent parentTimes
 	before map[string]fingerprint // of a read-only one
 	kept   bool                   // it was a mount already and stays
+	placed bool                   // something may be at its place
 }
 
 // parentTimes keeps the planting out of a folder's modification time.
@@ -157,6 +160,11 @@ func (g *garden) plant(p *plant, shared bool, i int) error {
 		}
 		_ = dir.Close()
 	}
+	if g.refuse != nil {
+		if err := g.refuse(found.Path); err != nil {
+			return err
+		}
+	}
 	p.at, p.inRoot = filepath.Join(root, found.Path), found.Path
 	if err := p.parent.take(filepath.Dir(p.at)); err != nil {
 		return err
@@ -166,6 +174,7 @@ func (g *garden) plant(p *plant, shared bool, i int) error {
 			return err
 		}
 	}
+	p.placed = true
 	if err := p.place(shared); err != nil {
 		return err
 	}
@@ -186,14 +195,14 @@ func (g *garden) putAside(p *plant, i int) error {
 	}
 	aside := filepath.Join(g.aside, strconv.Itoa(i))
 	err := rename(p.at, aside)
-	if errors.Is(err, unix.EBUSY) && p.mount.Tmpfs {
-		p.kept = true
-		return nil
-	}
 	if errors.Is(err, unix.EXDEV) {
 		// On another filesystem than the root's: beside it, under a name of ours.
 		aside = filepath.Join(filepath.Dir(p.at), ".towline-"+strconv.Itoa(i))
 		err = rename(p.at, aside)
+	}
+	if errors.Is(err, unix.EBUSY) && p.mount.Tmpfs {
+		p.kept = true
+		return nil
 	}
 	if err != nil {
 		return err
@@ -235,7 +244,8 @@ func (p *plant) place(shared bool) error {
 	}
 	if err == nil {
 		p.back = m.Source
-	} else if errors.Is(err, unix.EXDEV) {
+	} else if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EBUSY) {
+		// On another filesystem, or a mount itself.
 		err = copyTree(p.at, m.Source)
 	}
 	if err != nil {
@@ -353,7 +363,7 @@ func (g *garden) pull(p *plant) error {
 	if p.file != nil {
 		errs = append(errs, p.file.Close())
 	}
-	if !moved && now == "" {
+	if p.placed && now == "" {
 		errs = append(errs, g.removeIntruder(p))
 	}
 	if p.aside != "" {
@@ -370,7 +380,7 @@ func (g *garden) pull(p *plant) error {
 
 func (p *plant) takeOut(now string) error {
 	switch {
-	case now == "" && p.back == "":
+	case now == "" && p.back == "": // a file of ours, or a copy
 		return nil
 	case now == "":
 		if p.mount.ReadOnly || p.stat.Mode&unix.S_IFMT != unix.S_IFDIR {

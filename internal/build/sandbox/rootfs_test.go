@@ -63,7 +63,7 @@ func busybox(t *testing.T) string {
 	return root
 }
 
-const applets = "sh cat ls id echo mkdir rm mv touch ln env hostname ip wc sleep setsid kill chmod chown stat test dd ps head grep find sync true false nc ulimit mount umount date pwd tr readlink"
+const applets = "sh cat ls id echo mkdir rm mv touch ln env hostname ip wc sleep setsid kill chmod chown stat test dd ps head grep find sync true false nc ulimit mount umount date pwd tr readlink sed sort tail unshare"
 
 func write(t *testing.T, root, name, content string) {
 	t.Helper()

@@ -23,6 +23,9 @@ func become(spec *Spec) error {
 			return fmt.Errorf("change root: %w", err)
 		}
 	}
+	if err := emptyInput(); err != nil {
+		return fmt.Errorf("input: %w", err)
+	}
 	if err := os.Chdir(spec.Cwd); err != nil {
 		return fmt.Errorf("working directory: %w", err)
 	}
@@ -52,6 +55,18 @@ func become(spec *Spec) error {
 		return fmt.Errorf("start %s: %w", file, err)
 	}
 	return nil
+}
+
+// emptyInput takes /dev/null of the root that the process sees, if it has one.
+func emptyInput() error {
+	fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Dup3(fd, 0, 0), unix.Close(fd))
 }
 
 // giveOutput makes the user own the pipes, so that it can open /dev/stdout.

@@ -3,7 +3,6 @@ package child
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"runtime"
@@ -18,38 +17,42 @@ func runInit(spec *Spec) (report, error) {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return report{}, fmt.Errorf("not dumpable: %w", err)
 	}
-	if spec.Namespaces != nil {
-		if err := enter(spec.Namespaces); err != nil {
-			return report{}, err
+	if spec.Namespaces == nil {
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			return report{}, fmt.Errorf("become the reaper of orphans: %w", err)
 		}
-	} else if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return report{}, fmt.Errorf("become the reaper of orphans: %w", err)
 	}
-	if spec.Probe {
-		return report{}, nil
-	}
-	next := *spec
-	next.Supervised, next.Namespaces = false, nil
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, syscall.SIGTERM)
-	proc, reports, err := start(&next, false, os.Stdout, os.Stderr)
+	// The starter's binary, and what it is linked with, is not in the new root;
+	// the root of a process that is already there changes with ours.
+	s, err := start(false, nil, os.Stdout, os.Stderr)
 	if err != nil {
 		return report{}, err
 	}
+	defer s.close()
 	go func() {
 		<-terminated
-		_ = proc.Kill()
+		_ = s.proc.Kill()
 	}()
-	_, startErr := readReport(reports)
-	if errors.Is(startErr, io.EOF) {
-		startErr = nil
+	if spec.Namespaces != nil {
+		if err := s.loaded(); err != nil {
+			return report{}, err
+		}
+		if err := enter(spec.Namespaces); err != nil || spec.Probe {
+			return report{}, err
+		}
 	}
+	next := *spec
+	next.Supervised, next.Namespaces = false, nil
+	s.send(&next)
+	startErr := s.outcome()
 	// As PID 1 of a namespace this one's end kills all that is left.
 	var status Status
 	if spec.Namespaces != nil {
-		status, err = waitMain(proc.Pid)
+		status, err = waitMain(s.proc.Pid)
 	} else {
-		status, err = Reap(proc.Pid)
+		status, err = Reap(s.proc.Pid)
 	}
 	if err = errors.Join(startErr, err); err != nil {
 		return report{}, err

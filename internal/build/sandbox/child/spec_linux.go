@@ -102,11 +102,18 @@ func Main(args []string) (code int, ok bool) {
 	if len(args) != 1 || (args[0] != initName && args[0] != starterName) {
 		return 0, false
 	}
+	closeOnExec(specFD)
+	closeOnExec(reportFD)
+	out := os.NewFile(reportFD, "report")
+	// Loaded, with all that the binary is linked with. A decoder of what follows
+	// skips it.
+	if _, err := out.WriteString("\n"); err != nil {
+		return 125, true
+	}
 	spec, err := readSpec()
 	if err != nil {
 		return 125, true
 	}
-	out := os.NewFile(reportFD, "report")
 	var rep report
 	if args[0] == initName {
 		rep, err = runInit(spec)
@@ -121,8 +128,6 @@ func Main(args []string) (code int, ok bool) {
 }
 
 func readSpec() (*Spec, error) {
-	closeOnExec(specFD)
-	closeOnExec(reportFD)
 	in := os.NewFile(specFD, "spec")
 	defer in.Close() //nolint:errcheck // read only
 	spec := &Spec{}

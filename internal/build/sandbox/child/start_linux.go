@@ -100,44 +100,47 @@ func (o *oneAtATime) Write(b []byte) (int, error) {
 
 func run(ctx context.Context, spec *Spec, stdout, stderr *os.File) (Status, error) {
 	supervised := spec.Supervised || spec.Namespaces != nil
-	proc, reports, err := start(spec, supervised, stdout, stderr)
+	s, err := start(supervised, spec.Namespaces, stdout, stderr)
 	if err != nil {
 		return Status{}, err
 	}
-	defer reports.Close() //nolint:errcheck // read only
+	defer s.close()
+	s.send(spec)
 	stop := make(chan struct{})
 	var watch errgroup.Group
 	watch.Go(func() error {
 		select {
 		case <-ctx.Done():
-			return proc.Signal(spec.stopSignal(supervised))
+			if supervised {
+				return s.proc.Signal(stopSignal(spec.Namespaces))
+			}
+			return s.proc.Kill()
 		case <-stop:
 			return nil
 		}
 	})
-	if supervised {
-		rep, err := readReport(reports)
-		_, waitErr := proc.Wait()
+	defer func() {
 		close(stop)
-		_ = watch.Wait()
+		_ = watch.Wait() // a process that has ended cannot be stopped
+		_ = s.proc.Release()
+	}()
+	if supervised {
+		rep, err := readReport(s.reports)
+		_, waitErr := s.proc.Wait()
 		if errors.Is(err, io.EOF) {
 			err = errors.New("the process that watches over the command was killed")
 		}
 		return rep.status(), errors.Join(err, waitErr)
 	}
-	_, startErr := readReport(reports)
-	if errors.Is(startErr, io.EOF) {
-		startErr = nil
-	}
-	status, err := Reap(proc.Pid)
-	close(stop)
-	_ = watch.Wait()
-	_ = proc.Release()
+	startErr := s.outcome()
+	status, err := Reap(s.proc.Pid)
 	return status, errors.Join(startErr, err)
 }
 
-func (s *Spec) stopSignal(supervised bool) os.Signal {
-	if supervised && s.Namespaces == nil {
+// stopSignal ends an init and all that it watches over. The one of a PID
+// namespace takes everything with it when it is killed.
+func stopSignal(ns *Namespaces) syscall.Signal {
+	if ns == nil {
 		return syscall.SIGTERM
 	}
 	return syscall.SIGKILL
@@ -145,27 +148,34 @@ func (s *Spec) stopSignal(supervised bool) os.Signal {
 
 func (r report) status() Status { return Status{Code: r.Code, Signal: syscall.Signal(r.Signal)} }
 
-// start executes our own binary as the init or the starter. What it writes on
-// the returned file ends with a report, or with nothing when a starter has
-// become the process.
-func start(spec *Spec, supervised bool, stdout, stderr *os.File) (*os.Process, *os.File, error) {
+// started is a child that waits for its orders.
+type started struct {
+	proc *os.Process
+	// orders takes a Spec. What comes from reports ends with a report, or with
+	// nothing when a starter has become the process.
+	orders, reports *os.File
+}
+
+// start executes our own binary as the init of namespaces or not, or as a
+// starter. Nothing of the binary has to be in the root filesystem that it will
+// work in.
+func start(supervised bool, ns *Namespaces, stdout, stderr *os.File) (*started, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer null.Close() //nolint:errcheck // read only
 	var orders, reports pipe
 	if err := errors.Join(orders.open(), reports.open()); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	defer orders.close()
+	defer orders.r.Close()  //nolint:errcheck // the child's copy counts
 	defer reports.w.Close() //nolint:errcheck // the child's copy counts
 	name, attr := starterName, &syscall.SysProcAttr{Setsid: true}
 	if supervised {
-		name = initName
-		attr.Pdeathsig, _ = spec.stopSignal(true).(syscall.Signal)
+		name, attr.Pdeathsig = initName, stopSignal(ns)
 	}
-	if ns := spec.Namespaces; ns != nil {
+	if ns != nil {
 		attr.Cloneflags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 		if ns.NoNetwork {
 			attr.Cloneflags |= unix.CLONE_NEWNET
@@ -177,12 +187,39 @@ func start(spec *Spec, supervised bool, stdout, stderr *os.File) (*os.Process, *
 	})
 	if err != nil {
 		_ = reports.r.Close()
-		return nil, nil, fmt.Errorf("start our own binary: %w", err)
+		_ = orders.w.Close()
+		return nil, fmt.Errorf("start our own binary: %w", err)
 	}
-	_ = orders.r.Close()
-	if err := json.NewEncoder(orders.w).Encode(spec); err != nil {
-		// The child has ended before it read everything: its report says why.
-		_ = proc.Kill()
+	return &started{proc: proc, orders: orders.w, reports: reports.r}, nil
+}
+
+// send gives the child its orders. A child that cannot take them has ended, and
+// its report says why.
+func (s *started) send(spec *Spec) {
+	if err := json.NewEncoder(s.orders).Encode(spec); err != nil {
+		_ = s.proc.Kill()
 	}
-	return proc, reports.r, nil
+	_ = s.orders.Close()
+}
+
+// loaded waits until the child runs and needs no more files.
+func (s *started) loaded() error {
+	if _, err := s.reports.Read(make([]byte, 1)); err != nil {
+		return fmt.Errorf("start our own binary: %w", err)
+	}
+	return nil
+}
+
+func (s *started) close() {
+	_ = s.orders.Close()
+	_ = s.reports.Close()
+}
+
+// outcome reads the report of a starter: nothing when it became the process.
+func (s *started) outcome() error {
+	_, err := readReport(s.reports)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
