@@ -46,6 +46,9 @@ type Options struct {
 	// NoBlobMounting answers mount requests with an upload session, as an
 	// account does whose BLOB_MOUNTING setting is off.
 	NoBlobMounting bool
+	// Key signs ID tokens. Default: a fresh RSA key, made at the first token;
+	// tests that make many clouds save time by sharing one.
+	Key *rsa.PrivateKey
 	// Seed tells apart the identifiers, keys and passwords of two clouds. Two
 	// clouds with the same seed that are asked the same give the same ones.
 	Seed uint64
@@ -89,7 +92,7 @@ func New(opts Options) *Cloud {
 	opts.Job = opts.Job.withDefaults()
 	c := &Cloud{
 		opts:      opts,
-		signer:    sync.OnceValues(newSigningKey),
+		signer:    sync.OnceValues(opts.signingKey),
 		serial:    map[string]int{},
 		providers: map[string]Provider{},
 		roles:     map[string]*role{},
@@ -98,6 +101,9 @@ func New(opts Options) *Cloud {
 		logs:      map[string]*logGroup{},
 	}
 	c.reg = newRegistryStore(opts.Dir)
+	if opts.RegistryHost != "" {
+		c.reg.hosts[opts.RegistryHost] = true
+	}
 	c.ecs = newECSState()
 	c.apis = map[string]api{
 		"AmazonEC2ContainerServiceV20141113":   {service: "ecs", operations: c.ecsOperations()},

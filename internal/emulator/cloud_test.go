@@ -2,11 +2,14 @@ package emulator_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,9 +44,21 @@ const (
 		"tags":[{"key":"team","value":"shop"}],"someFutureField":{"deep":true}}`
 )
 
+// sharedKey saves each test from making its own.
+var sharedKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
 func newECS(cfg aws.Config) *ecs.Client { return ecs.NewFromConfig(cfg) }
 
 func newWorld(opts emulator.Options) *world {
+	if opts.Key == nil {
+		opts.Key = sharedKey()
+	}
 	c := emulator.New(opts)
 	c.AddUser(testKey, testSecret)
 	c.AddLogGroup("/app")

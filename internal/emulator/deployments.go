@@ -36,6 +36,9 @@ func (c *Cloud) updateService(q *request) (any, error) {
 	if err = errors.Join(q.into(&in), q.into(&members)); err != nil {
 		return nil, err
 	}
+	if s.status() != "ACTIVE" {
+		return nil, refuse("ServiceNotActiveException", "Service was not ACTIVE.")
+	}
 	def, err := c.updatedDefinition(s, in.TaskDefinition)
 	if err != nil {
 		return nil, err
@@ -68,8 +71,7 @@ func (c *Cloud) updatedDefinition(s *service, ref string) (*taskDefinition, erro
 	if ref == "" {
 		return s.deployments[0].def, nil
 	}
-	var controller struct{ Type string }
-	if raw, set := s.settings["deploymentController"]; set && json.Unmarshal(raw, &controller) == nil && controller.Type == "CODE_DEPLOY" {
+	if s.controller() == "CODE_DEPLOY" {
 		return nil, refuse("InvalidParameterException", "Unable to update task definition on services with a CODE_DEPLOY deployment controller. Use AWS CodeDeploy to trigger a new deployment.")
 	}
 	def, err := c.findDefinition(ref)

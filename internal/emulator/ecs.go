@@ -56,7 +56,7 @@ type Service struct {
 	MaximumPercent *int
 	// Settings is a JSON object with further members of the service, as
 	// DescribeServices shows them: networkConfiguration, loadBalancers,
-	// deploymentController, or ones that nobody knows yet.
+	// deploymentController, status, or ones that nobody knows yet.
 	Settings string
 }
 

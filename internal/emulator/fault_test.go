@@ -217,6 +217,7 @@ func TestRegisterRefusals(t *testing.T) {
 		"no image":      {`{"family":"a","containerDefinitions":[{"name":"b"}]}`, "Container.image should not be null or empty."},
 		"twice":         {`{"family":"a","containerDefinitions":[{"name":"b","image":"c"},{"name":"b","image":"c"}]}`, "must be unique"},
 		"no essential":  {`{"family":"a","containerDefinitions":[{"name":"b","image":"c","essential":false}]}`, "essential"},
+		"no memory":     {`{"family":"a","containerDefinitions":[{"name":"b","image":"c"}]}`, "At least one of 'memory' or 'memoryReservation' must be specified."},
 		"fargate":       {`{"family":"a","requiresCompatibilities":["FARGATE"],"containerDefinitions":[{"name":"b","image":"c"}]}`, "Fargate requires task definition to have 'cpu' defined."},
 		"too large":     {`{"family":"a","containerDefinitions":[{"name":"b","image":"c","x":"` + strings.Repeat("x", 65536) + `"}]}`, "the maximum is 65536 bytes"},
 	}

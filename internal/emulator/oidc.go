@@ -157,11 +157,11 @@ func (c *Cloud) serveIDToken(w http.ResponseWriter, r *http.Request) {
 			return err
 		}
 		c.mu.Lock()
-		job, jti := c.opts.Job, c.unique("jti")
+		job, jti := c.opts.Job, uuid(c.unique("jti"))
 		c.mu.Unlock()
 		owner, _, _ := strings.Cut(job.Repository, "/")
 		audience := cmp.Or(r.URL.Query().Get("audience"), "https://github.com/"+owner)
-		token, err := signToken(key, job.claims(audience, jti[:36], time.Now()))
+		token, err := signToken(key, job.claims(audience, jti, time.Now()))
 		if err != nil {
 			return err
 		}
@@ -245,7 +245,12 @@ func (c *Cloud) serveDiscovery(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func newSigningKey() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }
+func (o Options) signingKey() (*rsa.PrivateKey, error) {
+	if o.Key != nil {
+		return o.Key, nil
+	}
+	return rsa.GenerateKey(rand.Reader, 2048)
+}
 
 func keyID(key *rsa.PrivateKey) string {
 	sum := sha256.Sum256(key.N.Bytes())

@@ -132,13 +132,12 @@ func write(w http.ResponseWriter, status int, body []byte) error {
 	return err
 }
 
-func writeJSONError(w http.ResponseWriter, e *Error, requestID string) error {
+func writeJSONError(w http.ResponseWriter, e *Error, _ string) error {
 	body, err := json.Marshal(map[string]string{"__type": e.Code, "message": e.Message})
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
-	w.Header().Set("X-Amzn-Requestid", requestID)
 	return write(w, e.Status, body)
 }
 
@@ -155,7 +154,6 @@ func writeQueryError(w http.ResponseWriter, e *Error, requestID string) error {
 		return err
 	}
 	w.Header().Set("Content-Type", "text/xml")
-	w.Header().Set("X-Amzn-Requestid", requestID)
 	return write(w, e.Status, body)
 }
 
@@ -167,11 +165,13 @@ func (c *Cloud) exchange(w http.ResponseWriter, r *http.Request, call *Call,
 ) {
 	f := c.fault(call.Service, call.Action, r)
 	c.mu.Lock()
-	requestID := c.unique("request")
+	requestID := uuid(c.unique("request"))
 	c.mu.Unlock()
-	requestID = fmt.Sprintf("%s-%s-%s-%s-%s", requestID[:8], requestID[8:12], requestID[12:16], requestID[16:20], requestID[20:32])
 	answer := func(w http.ResponseWriter) {
 		seen := &statusWriter{ResponseWriter: w}
+		if call.Service != "registry" && call.Service != "oidc" {
+			w.Header().Set("X-Amzn-Requestid", requestID)
+		}
 		if err := serve(seen, f); err != nil && seen.status == 0 {
 			var refusal *Error
 			if !errors.As(err, &refusal) {

@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -139,6 +140,20 @@ func (s *service) drain(primary *deployment, now time.Time) int {
 	return len(ending)
 }
 
+type loadBalancer struct {
+	TargetGroupArn string
+	ContainerPort  int
+}
+
+// loadBalancers lists the service's target groups.
+func (s *service) loadBalancers() []loadBalancer {
+	var out []loadBalancer
+	if raw, set := s.settings["loadBalancers"]; !set || json.Unmarshal(raw, &out) != nil {
+		return nil
+	}
+	return slices.DeleteFunc(out, func(lb loadBalancer) bool { return lb.TargetGroupArn == "" })
+}
+
 func (s *service) stopTasks(tasks []*task, primary *deployment, now time.Time) {
 	var names []string
 	for _, t := range tasks {
@@ -146,6 +161,11 @@ func (s *service) stopTasks(tasks []*task, primary *deployment, now time.Time) {
 			names = append(names, "(task "+t.id+")")
 		}
 		t.stop(now, "ServiceSchedulerInitiated", fmt.Sprintf("Scaling activity initiated by (deployment %s)", primary.id))
+	}
+	for _, lb := range s.loadBalancers() {
+		if len(names) > 0 {
+			s.say(now, "(service %s) deregistered %d targets in (target-group %s)", s.name, len(names), lb.TargetGroupArn)
+		}
 	}
 	if len(names) > 0 {
 		s.say(now, "(service %s) has stopped %d running tasks: %s.", s.name, len(names), strings.Join(names, " "))
@@ -201,11 +221,8 @@ func (s *service) dropDrained() {
 // taskFailed counts a task that ended by itself before it was well.
 func (s *service) taskFailed(t *task, now time.Time) {
 	s.settled = false
-	switch {
-	case t.stopCode == "TaskFailedToStart":
+	if t.stopCode == "TaskFailedToStart" {
 		s.grumble(now, "(service %s) was unable to place a task. Reason: %s.", s.name, strings.TrimSuffix(t.stoppedReason, "."))
-	case t.unhealthy:
-		s.say(now, "(service %s) (task %s) failed container health checks.", s.name, t.id)
 	}
 	if t.good {
 		return

@@ -131,6 +131,24 @@ func (s *service) newDeployment(def *taskDefinition, now time.Time) *deployment 
 	return d
 }
 
+// controller is the type of the service's deployment controller.
+func (s *service) controller() string {
+	var out struct{ Type string }
+	if raw, set := s.settings["deploymentController"]; !set || json.Unmarshal(raw, &out) != nil || out.Type == "" {
+		return "ECS"
+	}
+	return out.Type
+}
+
+// status is ACTIVE unless the service was added with another.
+func (s *service) status() string {
+	status := "ACTIVE"
+	if raw, set := s.settings["status"]; set && json.Unmarshal(raw, &status) != nil {
+		return "ACTIVE"
+	}
+	return status
+}
+
 func (s *service) deploymentSettings() deploymentSettings {
 	var out deploymentSettings
 	if json.Unmarshal(s.settings["deploymentConfiguration"], &out) != nil {
@@ -205,7 +223,7 @@ func (s *service) json() map[string]any {
 	}
 	running, pending := s.count(nil)
 	maps.Copy(out, map[string]any{
-		"serviceArn": s.arn, "serviceName": s.name, "clusterArn": s.cluster.arn, "status": "ACTIVE",
+		"serviceArn": s.arn, "serviceName": s.name, "clusterArn": s.cluster.arn, "status": s.status(),
 		"desiredCount": s.desired, "runningCount": running, "pendingCount": pending,
 		"roleArn":   s.cloud.arn("iam", "role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS"),
 		"createdAt": epoch(s.created), "taskDefinition": s.deployments[0].def.arn,
@@ -253,7 +271,9 @@ func (s *service) deploymentJSON(d *deployment) map[string]any {
 		"desiredCount": s.wanted(d), "runningCount": running, "pendingCount": pending, "failedTasks": d.failed,
 		"createdAt": epoch(d.created), "updatedAt": epoch(d.updated),
 		"launchType": "FARGATE", "platformVersion": "1.4.0", "platformFamily": "Linux",
-		"rolloutState": d.rollout, "rolloutStateReason": d.reason,
+	}
+	if s.controller() == "ECS" {
+		out["rolloutState"], out["rolloutStateReason"] = d.rollout, d.reason
 	}
 	for _, copied := range []string{"networkConfiguration", "launchType", "capacityProviderStrategy"} {
 		if v, set := s.settings[copied]; set {

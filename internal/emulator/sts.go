@@ -72,8 +72,8 @@ func writeXML(w http.ResponseWriter, action string, out any) error {
 	if err := xml.NewEncoder(&result).EncodeElement(out, xml.StartElement{Name: xml.Name{Local: action + "Result"}}); err != nil {
 		return err
 	}
-	body := fmt.Sprintf(`<%[1]sResponse xmlns="%[2]s">%[3]s<ResponseMetadata><RequestId>c6104cbe-af31-11e0-8154-cbc7ccf896c7</RequestId></ResponseMetadata></%[1]sResponse>`,
-		action, stsNamespace, result.String())
+	body := fmt.Sprintf(`<%[1]sResponse xmlns="%[2]s">%[3]s<ResponseMetadata><RequestId>%[4]s</RequestId></ResponseMetadata></%[1]sResponse>`,
+		action, stsNamespace, result.String(), w.Header().Get("X-Amzn-Requestid"))
 	w.Header().Set("Content-Type", "text/xml")
 	return write(w, http.StatusOK, []byte(body))
 }

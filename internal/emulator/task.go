@@ -80,7 +80,7 @@ type task struct {
 	stoppedReason       string
 	containers          []*container
 	// good is whether the scheduler counts the task as healthy, or did.
-	good, unhealthy bool
+	good bool
 
 	created, pullStarted, pullStopped, started, stopping, stopped time.Time
 }
@@ -162,7 +162,16 @@ func (t *task) start(now time.Time) {
 	for _, k := range t.containers {
 		k.status = "RUNNING"
 	}
+	if k, command := t.foreign(); k != nil {
+		t.behaviour = Behaviour{
+			Logs: []string{"exec " + command + ": exec format error"},
+			Exit: &Exit{Container: k.def.Name, Code: 255},
+		}
+	}
 	t.log(now, t.behaviour.Logs)
+	for _, lb := range t.service.loadBalancers() {
+		t.service.say(now, "(service %s) registered 1 targets in (target-group %s)", t.service.name, lb.TargetGroupArn)
+	}
 	pace := t.service.cloud.opts.Pace
 	if exit := t.behaviour.Exit; exit != nil {
 		t.then(now.Add(exit.After), func(now time.Time) { t.exit(*exit, now) })
@@ -176,16 +185,28 @@ func (t *task) start(now time.Time) {
 			t.service.taskWell(t)
 		})
 	case Failing:
-		t.then(now.Add(2*pace), func(now time.Time) {
-			for _, k := range t.containers {
-				k.health = k.healthWhen("UNHEALTHY")
-			}
-			t.unhealthy = true
-			t.stop(now, "ServiceSchedulerInitiated", "Task failed container health checks")
-			t.service.taskFailed(t, now)
-		})
+		t.then(now.Add(2*pace), t.failHealth)
 	case Undecided:
 	}
+}
+
+// failHealth ends a task for its health checks: the load balancer's when the
+// service has one, else the container's.
+func (t *task) failHealth(now time.Time) {
+	for _, k := range t.containers {
+		k.health = k.healthWhen("UNHEALTHY")
+	}
+	s := t.service
+	reason := "Task failed container health checks"
+	complaint := fmt.Sprintf("(service %s) (task %s) failed container health checks.", s.name, t.id)
+	for _, lb := range s.loadBalancers() {
+		reason = fmt.Sprintf("Task failed ELB health checks in (target-group %s)", lb.TargetGroupArn)
+		complaint = fmt.Sprintf("(service %s) (task %s) (port %d) is unhealthy in (target-group %s) due to (reason Health checks failed).",
+			s.name, t.id, lb.ContainerPort, lb.TargetGroupArn)
+	}
+	s.say(now, "%s", complaint)
+	t.stop(now, "ServiceSchedulerInitiated", reason)
+	s.taskFailed(t, now)
 }
 
 // obstacle is why the task cannot start, or empty.
@@ -195,7 +216,7 @@ func (t *task) obstacle(now time.Time) string {
 	}
 	for _, k := range t.containers {
 		var reason string
-		if k.digest, reason = t.service.cloud.resolve(k.def.Image); reason != "" {
+		if k.digest, reason = t.service.cloud.pull(k.def.Image, t.deployment.def.architecture); reason != "" {
 			return "CannotPullContainerError: " + reason
 		}
 	}
@@ -283,21 +304,4 @@ func (t *task) stop(now time.Time, code, reason string) {
 			k.status = "STOPPED"
 		}
 	})
-}
-
-// resolve finds an image: its digest, and why it cannot be pulled. Images of
-// other registries are taken to be there.
-func (c *Cloud) resolve(image string) (digest, obstacle string) {
-	name, wanted, _ := strings.Cut(image, "@")
-	host, rest, found := strings.Cut(name, "/")
-	if !found || (host != c.ecrHost() && !c.reg.hosts[host]) {
-		return wanted, ""
-	}
-	path, tag, _ := strings.Cut(rest, ":")
-	if repo := c.reg.repos[path]; repo != nil {
-		if digest, img := repo.find(imageID{ImageDigest: wanted, ImageTag: cmp.Or(tag, "latest")}); img != nil {
-			return digest, ""
-		}
-	}
-	return "", fmt.Sprintf("pull image manifest has been retried 7 time(s): failed to resolve ref %[1]s: %[1]s: not found", image)
 }

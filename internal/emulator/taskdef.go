@@ -30,6 +30,8 @@ type taskDefinition struct {
 	containers []containerDefinition
 	cpu        string
 	memory     string
+	// architecture is the CPU's, in the words of images.
+	architecture string
 }
 
 // containerDefinition is what the emulator itself reads of a container.
@@ -67,6 +69,7 @@ func (c *Cloud) register(body []byte, by string, now time.Time) (*taskDefinition
 		ContainerDefinitions    []containerDefinition
 		RequiresCompatibilities []string
 		Tags                    []any
+		RuntimePlatform         struct{ CPUArchitecture string }
 	}
 	doc := map[string]any{}
 	decoder := json.NewDecoder(bytes.NewReader(body))
@@ -88,6 +91,9 @@ func (c *Cloud) register(body []byte, by string, now time.Time) (*taskDefinition
 			return nil, err
 		}
 	}
+	if err := checkMemory(typed.Memory, typed.ContainerDefinitions); err != nil {
+		return nil, err
+	}
 	delete(doc, "tags")
 	for _, outputOnly := range []string{
 		"taskDefinitionArn", "revision", "status", "requiresAttributes", "compatibilities",
@@ -101,6 +107,10 @@ func (c *Cloud) register(body []byte, by string, now time.Time) (*taskDefinition
 		family: typed.Family, revision: revision, status: "ACTIVE", doc: doc, tags: typed.Tags,
 		arn:        c.arn("ecs", fmt.Sprintf("task-definition/%s:%d", typed.Family, revision)),
 		registered: now, by: by, containers: typed.ContainerDefinitions, cpu: typed.CPU, memory: typed.Memory,
+		architecture: "amd64",
+	}
+	if typed.RuntimePlatform.CPUArchitecture == "ARM64" {
+		def.architecture = "arm64"
 	}
 	c.ecs.families[typed.Family] = append(c.ecs.families[typed.Family], def)
 	return def, nil
@@ -136,6 +146,15 @@ func checkDefinition(family string, containers []containerDefinition) error {
 	}
 	if !essential {
 		return refuse("ClientException", "At least one container must be marked as essential.")
+	}
+	return nil
+}
+
+func checkMemory(task string, containers []containerDefinition) error {
+	for _, d := range containers {
+		if task == "" && d.Memory == 0 && d.MemoryReservation == 0 {
+			return refuse("ClientException", "Invalid setting for container '%s'. At least one of 'memory' or 'memoryReservation' must be specified.", d.Name)
+		}
 	}
 	return nil
 }
