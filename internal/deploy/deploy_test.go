@@ -1,10 +1,8 @@
 package deploy
 
 import (
-	"context"
 	"errors"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -407,6 +405,30 @@ func TestDeploy(t *testing.T) {
 				}
 			},
 		},
+		"the same is under way, with failures from before": {
+			prepare: func(f *fakeECS) {
+				f.replace("ecs-svc/2", newTD)
+				f.deployments[0].created, f.deployments[0].failed, f.deployments[0].running = time.Now().Add(-10*time.Minute), 3, 1
+				for _, id := range []string{"t1", "t2", "t3"} {
+					f.stopTask(id, "ecs-svc/2", "EssentialContainerExited", "Essential container in task exited", 1)
+					f.tasks[len(f.tasks)-1]["stoppedAt"] = epoch(time.Now().Add(-5 * time.Minute))
+				}
+				f.states = append(f.states, &fakeState{arn: ourSD, status: "IN_PROGRESS", revision: "r2", taskDefinition: newTD, created: time.Now().Add(-10 * time.Minute)})
+				f.plan([]step{{time.Second, func(f *fakeECS) { f.deployments[0].running = 0 }}, done(time.Minute)})
+			},
+			status: StatusSucceeded, calls: map[string]int{"UpdateService": 0},
+		},
+		"the same is under way, and stuck": {
+			prepare: func(f *fakeECS) {
+				f.replace("ecs-svc/0", newTD)
+				f.deployments[0].failed = 7
+			},
+			script: []step{done(time.Minute)}, status: StatusSucceeded,
+			check: func(t *testing.T, f *fakeECS, _ Outcome, _ []Event) {
+				t.Helper()
+				wantIn(t, "UpdateService", f.bodies["UpdateService"][0], `"forceNewDeployment":true`)
+			},
+		},
 		"the same has failed before": {
 			prepare: func(f *fakeECS) { f.deployments[0].taskDefinition, f.deployments[0].rollout = newTD, "FAILED" },
 			script:  []step{done(time.Minute)}, status: StatusSucceeded,
@@ -494,231 +516,4 @@ func wantError(t *testing.T, err error, parts []string) {
 		t.Errorf("error %v has no remedy", err)
 	}
 	wantIn(t, "error", err.Error(), parts...)
-}
-
-func TestDeployWithoutWaiting(t *testing.T) {
-	t.Parallel()
-	f := newFake()
-	c, events := f.client(Options{})
-	out, err := c.Deploy(t.Context(), newTD)
-	if err != nil || out.Status != StatusStarted || out.DeploymentID != "ecs-svc/2" {
-		t.Errorf("outcome %+v, error %v; want started", out, err)
-	}
-	wantIn(t, "reason", out.Reason, "wait-for-service-stability")
-	if want := []string{"DescribeServices", "UpdateService"}; !slices.Equal(f.calls, want) {
-		t.Errorf("calls %v, want %v", f.calls, want)
-	}
-	if n := len(of[Done](*events)); n != 1 {
-		t.Errorf("%d Done events, want 1", n)
-	}
-}
-
-func TestDeployCancelled(t *testing.T) {
-	t.Parallel()
-	tests := map[string]struct {
-		prepare func(f *fakeECS)
-		after   time.Duration
-		fix     string
-	}{
-		"while waiting":                {after: time.Minute, fix: "aws ecs stop-service-deployment --region eu-central-1 --service-deployment-arn " + ourSD},
-		"while waiting, without reads": {prepare: denyStates, after: time.Minute, fix: "aws ecs update-service --region eu-central-1 --cluster prod --service web --task-definition " + "web:1"},
-		"while rolling back":           {after: 6 * time.Minute, fix: "Look at its end: https://eu-central-1.console.aws.amazon.com/ecs/v2/clusters/prod/services/web/deployments/sd2"},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				f := newFake()
-				if test.prepare != nil {
-					test.prepare(f)
-				}
-				c, _ := f.client(Options{Wait: true, WaitLimit: 5 * time.Minute, RollbackOnFailure: true})
-				ctx, cancel := context.WithCancelCause(t.Context())
-				signal := errors.New("interrupt signal received")
-				time.AfterFunc(test.after, func() { cancel(signal) })
-				start := time.Now()
-				out, err := c.Deploy(ctx, newTD)
-				if took := time.Since(start) - test.after; took > 2*time.Second {
-					t.Errorf("returned %s after the signal, want at most 2s", took)
-				}
-				if out.Status != StatusStarted || !errors.Is(err, signal) {
-					t.Errorf("outcome %+v, error %v; want started, and the signal", out, err)
-				}
-				wantError(t, err, []string{"deployment ecs-svc/2 goes on in cluster prod", test.fix})
-				if want := map[string]int{"while rolling back": 1}[name]; f.count("StopServiceDeployment") != want {
-					t.Errorf("StopServiceDeployment was called %d times, want %d", f.count("StopServiceDeployment"), want)
-				}
-			})
-		})
-	}
-}
-
-func TestUpdateWhoseAnswerIsLost(t *testing.T) {
-	t.Parallel()
-	lost := errors.New("read tcp: connection reset by peer")
-	tests := map[string]struct {
-		hook   func(f *fakeECS) func(action string, call int) error
-		status Status
-		fails  []string
-		calls  int // of UpdateService
-	}{
-		"it took effect": {
-			hook: func(f *fakeECS) func(string, int) error {
-				return func(action string, call int) error {
-					if action == "UpdateService" && call == 1 {
-						f.update(map[string]any{"taskDefinition": newTD})
-						return lost
-					}
-					return nil
-				}
-			},
-			status: StatusSucceeded, calls: 1,
-		},
-		"it did not": {
-			hook: func(*fakeECS) func(string, int) error {
-				return func(action string, call int) error {
-					if action == "UpdateService" && call < 3 {
-						return lost
-					}
-					return nil
-				}
-			},
-			status: StatusSucceeded, calls: 3,
-		},
-		"it never does": {
-			hook: func(*fakeECS) func(string, int) error {
-				return func(action string, _ int) error {
-					if action == "UpdateService" {
-						return lost
-					}
-					return nil
-				}
-			},
-			fails: []string{"update service web", "connection reset"}, calls: 4,
-		},
-		"somebody else's update came between": {
-			hook: func(f *fakeECS) func(string, int) error {
-				return func(action string, call int) error {
-					if action == "UpdateService" && call == 1 {
-						f.replace("ecs-svc/9", otherTD)
-						return lost
-					}
-					return nil
-				}
-			},
-			status: StatusStarted, fails: []string{"it is not known whether", "ecs-svc/9", "aws ecs describe-services"}, calls: 1,
-		},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				f := newFake()
-				f.script = []step{done(30 * time.Second)}
-				f.hook = test.hook(f)
-				c, _ := f.client(Options{Wait: true})
-				out, err := c.Deploy(t.Context(), newTD)
-				if out.Status != test.status {
-					t.Errorf("status %q, want %q", out.Status, test.status)
-				}
-				wantError(t, err, test.fails)
-				if got := f.count("UpdateService"); got != test.calls {
-					t.Errorf("UpdateService was called %d times, want %d", got, test.calls)
-				}
-			})
-		})
-	}
-}
-
-func TestUpdateIsRepeatedWhenThrottled(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := newFake()
-		f.script = []step{done(30 * time.Second)}
-		f.refuse["UpdateService"] = "ThrottlingException"
-		f.hook = func(action string, call int) error {
-			if action == "UpdateService" && call == 4 {
-				delete(f.refuse, action)
-			}
-			return nil
-		}
-		c, _ := f.client(Options{Wait: true})
-		out, err := c.Deploy(t.Context(), newTD)
-		if err != nil || out.Status != StatusSucceeded || f.count("UpdateService") != 4 {
-			t.Errorf("outcome %+v, error %v, %d updates; want success at the fourth", out, err, f.count("UpdateService"))
-		}
-	})
-}
-
-func TestEventsComeOnceAndInOrder(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := newFake()
-		f.script = []step{
-			{5 * time.Second, func(f *fakeECS) { f.say("(service web) has started 1 tasks: (task a).") }},
-			{6 * time.Second, func(f *fakeECS) { f.say("(service web) has started 1 tasks: (task b).") }},
-			{30 * time.Second, func(f *fakeECS) { f.say("(service web) (deployment ecs-svc/2) deployment completed.") }},
-			done(30 * time.Second),
-		}
-		c, events := f.client(Options{Wait: true})
-		if _, err := c.Deploy(t.Context(), newTD); err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, e := range of[ServiceEvent](*events) {
-			got = append(got, strings.TrimPrefix(e.Message, "(service web) "))
-		}
-		want := []string{"has started 1 tasks: (task a).", "has started 1 tasks: (task b).", "(deployment ecs-svc/2) deployment completed."}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("service events (-want +got):\n%s", diff)
-		}
-	})
-}
-
-func TestFailedTaskIsNamedWithinOneLookWithItsLog(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := newFake()
-		f.logs["ecs/app/t1"] = []string{"starting", "panic: no DATABASE_URL"}
-		var failedAt time.Time
-		f.script = []step{
-			{20 * time.Second, func(f *fakeECS) {
-				failedAt = time.Now()
-				f.stopTask("t1", "ecs-svc/2", "EssentialContainerExited", "Essential container in task exited", 3)
-				f.stopTask("old", "ecs-svc/1", "EssentialContainerExited", "Essential container in task exited", 9)
-				f.stopTask("scaled", "ecs-svc/2", "ServiceSchedulerInitiated", "Scaling activity initiated by (deployment ecs-svc/2)", 143)
-				f.stopTask("unhealthy", "ecs-svc/2", "ServiceSchedulerInitiated", "Task failed ELB health checks in (target-group arn:aws:x)", 137)
-			}},
-			done(time.Minute),
-		}
-		c, _ := f.client(Options{Wait: true})
-		var named []string
-		var lines []LogLines
-		c.opts.Events = func(e Event) {
-			switch e := e.(type) {
-			case TaskFailed:
-				named = append(named, e.TaskID)
-				if since := time.Since(failedAt); since > early*6/5 {
-					t.Errorf("task %s was named %s after its end", e.TaskID, since)
-				}
-				if e.TaskID == "t1" {
-					want := []ContainerEnd{{Name: "app", ExitCode: new(3), Essential: true}, {Name: "proxy", ExitCode: new(143)}}
-					if diff := cmp.Diff(want, e.Containers); diff != "" {
-						t.Errorf("containers (-want +got):\n%s", diff)
-					}
-				}
-			case LogLines:
-				lines = append(lines, e)
-			}
-		}
-		if _, err := c.Deploy(t.Context(), newTD); err != nil {
-			t.Fatal(err)
-		}
-		if want := []string{"t1", "unhealthy"}; !slices.Equal(named, want) {
-			t.Errorf("named %v, want %v", named, want)
-		}
-		if want := []LogLines{{TaskID: "t1", Container: "app", Lines: []string{"starting", "panic: no DATABASE_URL"}}}; !cmp.Equal(lines, want) {
-			t.Errorf("log lines %v, want %v", lines, want)
-		}
-	})
 }

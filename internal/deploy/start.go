@@ -26,8 +26,13 @@ type deployment struct {
 	desired        int
 	breaker        breaker
 	joined         bool // found under way, not started by us
-	unchanged      bool // already there, completed
-	uncertain      bool // asked for, but ECS's answer was lost
+	// watched and failedBefore: since when we watch a joined deployment, and
+	// how many of its tasks had failed by then. Those do not count: what made
+	// them fail may have been put right since.
+	watched      time.Time
+	failedBefore int
+	unchanged    bool // already there, completed
+	uncertain    bool // asked for, but ECS's answer was lost
 	// before and events are the service deployments and service events that
 	// were there before ours: none of them is ours.
 	before, events map[string]bool
@@ -54,18 +59,19 @@ func (c *Client) start(ctx context.Context, before *ecstypes.Service, arn string
 		in.Cluster = aws.String(c.cluster)
 	}
 	if was := primary(before); was != nil && aws.ToString(was.TaskDefinition) == arn {
-		switch was.RolloutState {
-		case ecstypes.DeploymentRolloutStateCompleted:
+		stuck := was.FailedTasks > 0 && was.RunningCount == 0 // ECS tries again ever more rarely
+		switch {
+		case was.RolloutState == ecstypes.DeploymentRolloutStateCompleted:
 			d.take(before, was)
 			d.unchanged = true
 			return d, nil
-		case ecstypes.DeploymentRolloutStateInProgress:
+		case was.RolloutState == ecstypes.DeploymentRolloutStateInProgress && !stuck:
 			d.take(before, was)
-			d.joined = true
+			d.joined, d.watched, d.failedBefore = true, time.Now(), int(was.FailedTasks)
 			c.started(d)
 			return d, nil
-		case ecstypes.DeploymentRolloutStateFailed:
-			c.emit(Notice{Message: fmt.Sprintf("deployment %s of this task definition has failed before: a new one is forced", aws.ToString(was.Id))})
+		case was.RolloutState != "":
+			c.emit(Notice{Message: fmt.Sprintf("the tasks of deployment %s, of this same task definition, have failed before: a new deployment is forced", aws.ToString(was.Id))})
 			in.ForceNewDeployment = true
 		}
 	}
@@ -133,6 +139,12 @@ func (c *Client) remember(ctx context.Context, d *deployment, before *ecstypes.S
 func (c *Client) update(ctx context.Context, d *deployment, before *ecstypes.Service, in *ecs.UpdateServiceInput) (*ecstypes.Service, error) {
 	const tries = 4
 	for try := 1; ; try++ {
+		if ctx.Err() != nil {
+			return nil, &problem.Error{
+				Op: "update service " + c.serviceName(), Err: context.Cause(ctx),
+				Fix: "The service was not updated: run the job again.",
+			}
+		}
 		out, err := c.ecs.UpdateService(ctx, in, onlyThrottling)
 		if err == nil {
 			return out.Service, nil

@@ -69,11 +69,12 @@ func (w *taskWatch) tell(ctx context.Context, t ecstypes.Task) {
 }
 
 // count is how many tasks failed for a reason of their own: not because their
-// host or their Spot capacity was taken away.
+// host or their Spot capacity was taken away. Those from before we watched are
+// told, but not counted.
 func (w *taskWatch) count() int {
 	n := 0
 	for _, f := range w.failed {
-		if !isTakenAway(f) {
+		if !isTakenAway(f) && !f.StoppedAt.Before(w.d.watched) {
 			n++
 		}
 	}
@@ -88,7 +89,7 @@ func (w *taskWatch) hopeless(ctx context.Context, s *ecstypes.Service, events []
 	if w.d.breaker.enabled || ours == nil {
 		return "", false
 	}
-	failed := max(w.count(), int(ours.FailedTasks))
+	failed := max(w.count(), int(ours.FailedTasks)-w.d.failedBefore)
 	limit := min(max((int(ours.DesiredCount)+1)/2, 3), 10)
 	given := slices.ContainsFunc(events, func(e string) bool {
 		return strings.Contains(e, "is unable to consistently start tasks successfully")
