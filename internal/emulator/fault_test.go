@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -120,9 +121,9 @@ func TestTruncatedUpload(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cut := w.Called("registry", "PATCH upload")[0]
-		if cut.Bytes != 100 || cut.Status != 0 {
-			t.Errorf("got %d bytes and status %d, want the cut one", cut.Bytes, cut.Status)
+		cut := slices.ContainsFunc(w.Called("registry", "PATCH upload"), func(c emulator.Call) bool { return c.Bytes == 100 && c.Status == 0 })
+		if !cut {
+			t.Error("got no cut upload in the journal")
 		}
 		pulled, err := remote.Image(mustParse(t, uri+":1"), w.remote(t, auth)...)
 		if err != nil {
