@@ -214,7 +214,7 @@ func Outputs() []Output {
 		{OutputPreviousTaskDefinitionARN, "ARN of the task definition that the service ran before."},
 		{OutputDeploymentID, "ID of the deployment."},
 		{OutputDeploymentARN, "ARN of the service deployment."},
-		{OutputDeploymentStatus, "How the deployment ended: `succeeded`, `rolled-back`, `failed`, `superseded`, `timed-out`, `stopped` or `unchanged`."},
+		{OutputDeploymentStatus, "How the deployment ended: `succeeded`, `rolled-back`, `failed`, `superseded`, `timed-out`, `stopped`, `unchanged`, or `started` if it was not watched to its end."},
 		{OutputDeploymentReason, "Why it ended so, in ECS's words where there are any."},
 		{OutputConsoleURL, "Page of the deployment in the AWS console."},
 	}
