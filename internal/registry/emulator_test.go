@@ -27,9 +27,9 @@ type account struct {
 	events *events
 }
 
-func newAccount(t *testing.T, opts emulator.Options) *account {
+func newAccount(t *testing.T) *account {
 	t.Helper()
-	a := &account{Cloud: emulator.New(opts), events: &events{}}
+	a := &account{Cloud: emulator.New(emulator.Options{}), events: &events{}}
 	a.AddUser("AKIAEXAMPLE", "secret")
 	a.client = a.connect(t, a.RoundTripper(), nil)
 	return a
@@ -53,7 +53,7 @@ func (a *account) repository(t *testing.T, r emulator.Repository) string {
 func TestECRRoundTrip(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		a := newAccount(t, emulator.Options{})
+		a := newAccount(t)
 		base, app := a.repository(t, emulator.Repository{Name: "base"}), a.repository(t, emulator.Repository{Name: "team/app"})
 		must[*Pushed](t)(a.client.Push(t.Context(), image(t, 3, ""), []string{base + ":1"}))
 		uploads, _ := a.Uploaded()
@@ -90,7 +90,7 @@ func TestECRRoundTrip(t *testing.T) {
 // TestECRSocket: everything at one loopback address, as in a rehearsal.
 func TestECRSocket(t *testing.T) {
 	t.Parallel()
-	a := newAccount(t, emulator.Options{})
+	a := newAccount(t)
 	server := httptest.NewServer(a.Cloud)
 	t.Cleanup(server.Close)
 	a.client = a.connect(t, nil, &server.URL)
@@ -128,7 +128,7 @@ func TestECRFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				a := newAccount(t, emulator.Options{})
+				a := newAccount(t)
 				uri := a.repository(t, emulator.Repository{Name: "app", ImmutableTags: true})
 				if fault.Service == "" {
 					fault.Service = "registry"
@@ -180,7 +180,7 @@ func TestECRRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				a := newAccount(t, emulator.Options{})
+				a := newAccount(t)
 				uri := a.repository(t, emulator.Repository{Name: "app", ImmutableTags: true})
 				must[*Pushed](t)(a.client.Push(t.Context(), image(t, 1, ""), []string{uri + ":taken"}))
 				if test.fault.Kind != "" {

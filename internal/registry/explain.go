@@ -20,7 +20,7 @@ import (
 // explain makes of a failure at repo what a user can act upon.
 func explain(err error, op string, repo name.Repository) error {
 	var known *problem.Error
-	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	p := &problem.Error{Op: op, Err: err}

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -336,6 +338,15 @@ func TestRetries(t *testing.T) {
 				return nil, nil
 			},
 			least: time.Second, most: 5 * time.Second,
+		},
+		"silence": {
+			fault: func(n int, _ *http.Request) (*http.Response, error) {
+				if n == 1 {
+					return nil, &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
+				}
+				return nil, nil
+			},
+			least: time.Second / 2, most: 2 * time.Second,
 		},
 		"for ever": {
 			fault: func(int, *http.Request) (*http.Response, error) { return answer(503, nil, ""), nil },

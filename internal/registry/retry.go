@@ -49,8 +49,9 @@ func try(ctx context.Context, op func(context.Context) error) error {
 
 // isTransient says whether the same request may succeed a moment later.
 func isTransient(err error) bool {
-	var known *problem.Error
-	if errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	// Limits of a context of ours are seen before; net/http's own are called
+	// context.DeadlineExceeded too, and are worth another try.
+	if _, known := errors.AsType[*problem.Error](err); known || errors.Is(err, context.Canceled) {
 		return false
 	}
 	if answer, ok := errors.AsType[*transport.Error](err); ok {
