@@ -121,6 +121,8 @@ func (j Job) claims(audience, jti string, now time.Time) map[string]any {
 // and ACTIONS_ID_TOKEN_REQUEST_TOKEN. base is where the cloud is reached
 // (http://127.0.0.1:4000); empty means a name of GitHub's, for RoundTripper.
 func (c *Cloud) IDTokenRequest(base string) (url, token string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	base = cmp.Or(base, "https://run-actions-1-azure-eastus.actions.githubusercontent.com")
 	return strings.TrimSuffix(base, "/") + idTokenPath + c.opts.Job.RunID + "?api-version=2.0", c.requestToken()
 }
