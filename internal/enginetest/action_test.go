@@ -67,7 +67,7 @@ func TestDeploy(t *testing.T) {
 					t.Errorf("and %d more differences", len(diffs)-i)
 					break
 				}
-				t.Errorf("against BuildKit: %s", d)
+				t.Errorf("against BuildKit: %.300s", d)
 			}
 		})
 	}

@@ -117,7 +117,7 @@ func (t tree) add(name string, header *tar.Header, content io.Reader) error {
 	return nil
 }
 
-// links gives for each path the sorted paths of its inode, where there are several.
+// links gives for each inode with several paths all of them, by the first one.
 func (t tree) links() map[string]string {
 	groups := map[*inode][]string{}
 	for name, node := range t {
@@ -129,9 +129,7 @@ func (t tree) links() map[string]string {
 			continue
 		}
 		slices.Sort(names)
-		for _, name := range names {
-			links[name] = strings.Join(names, " ")
-		}
+		links[names[0]] = strings.Join(names, " ")
 	}
 	return links
 }
