@@ -52,38 +52,16 @@ func command(entry sandbox.Entry, args []string, stdout io.Writer) int {
 	return run(opts)
 }
 
-// run is one step from its inputs to its report.
+// run is one step: inputs, credentials, pre-flight, build, push, task definition,
+// deployment, and the report.
 func run(opts step.Options) int {
 	s := step.New(opts)
 	ctx, stop := onSignal(s)
 	defer stop()
-	err := ship(ctx, s)
+	err := s.Ship(ctx)
 	code := s.End(err)
 	_ = s.Close() // the container, or its folder for temporary files, goes away
 	return code
-}
-
-// ship is the story of a deployment.
-func ship(ctx context.Context, s *step.Step) error {
-	if err := s.Parse(); err != nil {
-		return err
-	}
-	for _, phase := range []struct {
-		title string
-		run   func(context.Context) error
-	}{
-		{"Credentials", s.Authenticate},
-		{"Pre-flight", s.Preflight},
-		{"Build", s.Build},
-		{"Push", s.Push},
-		{"Task definition", s.Render},
-		{"Deployment", s.Deploy},
-	} {
-		if err := s.Run(ctx, phase.title, phase.run); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // onSignal cancels the step at SIGINT or SIGTERM, and ends the process if it

@@ -18,20 +18,21 @@ import (
 	"github.com/towline/towline/internal/taskdef"
 )
 
-// Authenticate becomes the AWS role, if AWS is needed, and makes the registry client.
-func (s *Step) Authenticate(ctx context.Context) error {
-	var ecr registry.ECRTokens
-	if s.settings.NeedsAWS() {
-		session, err := s.openSession(ctx)
-		if err != nil {
-			return err
-		}
-		s.session = session
-		ecr = registry.NewECR(session.Config)
-		s.report.Say("assumed", session.ARN, "account "+session.Account, session.Config.Region)
-		if err := s.runner.SetOutput(inputs.OutputAWSAccountID, session.Account); err != nil {
-			return err
-		}
+// authenticate becomes the AWS role.
+func (s *Step) authenticate(ctx context.Context) error {
+	session, err := s.openSession(ctx)
+	if err != nil {
+		return err
+	}
+	s.session = session
+	s.report.Say("assumed", session.ARN, "account "+session.Account, session.Config.Region)
+	return s.output(map[string]string{inputs.OutputAWSAccountID: session.Account})
+}
+
+// openRegistry makes the registry client, once. It contacts nobody.
+func (s *Step) openRegistry() error {
+	if s.registry != nil {
+		return nil
 	}
 	dir, err := s.folder()
 	if err != nil {
@@ -41,11 +42,14 @@ func (s *Step) Authenticate(ctx context.Context) error {
 	for host, login := range s.settings.Registry.RegistryCredentials {
 		logins[host] = authn.AuthConfig{Username: login.User, Password: login.Password}
 	}
-	s.registry = registry.New(registry.Options{
+	opts := registry.Options{
 		Transport: s.opts.Transport, Mirrors: s.settings.Registry.RegistryMirrors,
-		Credentials: logins, ECR: ecr,
-		Mask: s.runner.Mask, Events: s.report.Registry, CacheDir: filepath.Join(dir, "blobs"),
-	})
+		Credentials: logins, Mask: s.runner.Mask, Events: s.report.Registry, CacheDir: filepath.Join(dir, "blobs"),
+	}
+	if s.session != nil {
+		opts.ECR = registry.NewECR(s.session.Config)
+	}
+	s.registry = registry.New(opts)
 	return nil
 }
 
@@ -62,9 +66,9 @@ func (s *Step) openSession(ctx context.Context) (*awsauth.Session, error) {
 	return awsauth.Open(ctx, opts)
 }
 
-// Preflight reads what later phases depend on, side by side, so that what
+// preflight reads what later phases depend on, side by side, so that what
 // cannot work fails before the build. It finds everything that is wrong at once.
-func (s *Step) Preflight(ctx context.Context) error {
+func (s *Step) preflight(ctx context.Context) error {
 	var group errgroup.Group
 	var targets, service error
 	group.Go(func() error { targets = s.findTargets(ctx); return nil })
@@ -82,6 +86,9 @@ func (s *Step) Preflight(ctx context.Context) error {
 // findTargets turns the tags into full references, and asks for each ECR
 // repository once.
 func (s *Step) findTargets(ctx context.Context) error {
+	if err := s.openRegistry(); err != nil {
+		return err
+	}
 	uris := map[string]string{}
 	failed := map[string]bool{}
 	find := func(repository string) (string, error) {

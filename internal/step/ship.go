@@ -1,6 +1,7 @@
 package step
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -17,11 +18,10 @@ import (
 	"github.com/towline/towline/internal/taskdef"
 )
 
-// Build builds the image, unless one was given.
-func (s *Step) Build(ctx context.Context) error {
-	if !s.settings.Builds() {
-		s.deployable = s.settings.Task.Image
-		return nil
+// build builds the image.
+func (s *Step) build(ctx context.Context) error {
+	if err := s.openRegistry(); err != nil {
+		return err
 	}
 	dir, err := s.folder()
 	if err != nil {
@@ -93,11 +93,8 @@ func machine() v1.Platform {
 	return p
 }
 
-// Push puts the image under its tags.
-func (s *Step) Push(ctx context.Context) error {
-	if s.image == nil || !s.settings.Build.Push {
-		return nil
-	}
+// push puts the image under its tags.
+func (s *Step) push(ctx context.Context) error {
 	pushed, err := s.registry.Push(ctx, s.image, s.refs)
 	if err != nil {
 		return err
@@ -113,16 +110,14 @@ func (s *Step) Push(ctx context.Context) error {
 	return s.output(map[string]string{inputs.OutputImage: s.deployable, inputs.OutputTags: strings.Join(refs, "\n")})
 }
 
-// Render puts the image into the task definition and registers it, unless the
+// render puts the image into the task definition and registers it, unless the
 // service runs the same already.
-func (s *Step) Render(ctx context.Context) error {
-	if s.deployer == nil {
-		return nil
-	}
+func (s *Step) render(ctx context.Context) error {
 	wanted := s.base
 	if s.container != "" {
+		image := cmp.Or(s.deployable, s.settings.Task.Image)
 		var err error
-		if wanted, err = s.base.WithImages(map[string]string{s.container: s.deployable}); err != nil {
+		if wanted, err = s.base.WithImages(map[string]string{s.container: image}); err != nil {
 			return err
 		}
 	}
@@ -143,11 +138,8 @@ func (s *Step) Render(ctx context.Context) error {
 	})
 }
 
-// Deploy updates the service and follows the deployment to its end.
-func (s *Step) Deploy(ctx context.Context) error {
-	if !s.settings.Deploys() {
-		return nil
-	}
+// deploy updates the service and follows the deployment to its end.
+func (s *Step) deploy(ctx context.Context) error {
 	s.did("the update of the service was asked for; look at its deployments")
 	outcome, err := s.deployer.Deploy(ctx, s.definitionARN)
 	s.report.Fact("Deployment", strings.TrimSpace(string(outcome.Status)+" "+outcome.DeploymentID))

@@ -1,5 +1,5 @@
-// Package step is the one step of a workflow: its phases, and what they hand to
-// each other. main calls them in order.
+// Package step is the one step of a workflow: its phases in their order, and what
+// they hand to each other.
 package step
 
 import (
@@ -39,8 +39,8 @@ type Options struct {
 	Warning string
 }
 
-// Step is one run. Its phases are called in order, by one goroutine; State and
-// Report may be called by another.
+// Step is one run. Ship, End and Close are called in this order; End may also be
+// called by another goroutine while Ship is at work.
 type Step struct {
 	opts     Options
 	runner   *actions.Runner
@@ -76,8 +76,8 @@ func New(opts Options) *Step {
 	return &Step{opts: opts, runner: runner, report: report.New(runner), state: "nothing was changed"}
 }
 
-// Parse reads the inputs, and masks the secrets among them.
-func (s *Step) Parse() error {
+// parse reads the inputs, and masks the secrets among them.
+func (s *Step) parse() error {
 	if s.opts.Warning != "" {
 		s.report.Warning(s.opts.Warning)
 	}
@@ -97,14 +97,41 @@ func (s *Step) Parse() error {
 	return nil
 }
 
-// Run runs one phase of the step under its title, unless ctx has ended.
-func (s *Step) Run(ctx context.Context, title string, phase func(context.Context) error) error {
+// Ship does the step: it checks the inputs, and does one phase after the other.
+// When ctx ends, its cause is the error; see Cancelled.
+func (s *Step) Ship(ctx context.Context) error {
+	if err := s.parse(); err != nil {
+		return err
+	}
+	for _, phase := range []struct {
+		title string
+		needs bool
+		run   func(context.Context) error
+	}{
+		{"Credentials", s.settings.NeedsAWS(), s.authenticate},
+		{"Pre-flight", s.settings.Build.Push || s.settings.Registers(), s.preflight},
+		{"Build", s.settings.Builds(), s.build},
+		{"Push", s.settings.Builds() && s.settings.Build.Push, s.push},
+		{"Task definition", s.settings.Registers(), s.render},
+		{"Deployment", s.settings.Deploys(), s.deploy},
+	} {
+		if !phase.needs {
+			continue
+		}
+		if err := s.phase(ctx, phase.title, phase.run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// phase runs one phase under its title, unless ctx has ended.
+func (s *Step) phase(ctx context.Context, title string, run func(context.Context) error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	end := s.report.Phase(title)
-	defer end()
-	return phase(ctx)
+	defer s.report.Phase(title)()
+	return run(ctx)
 }
 
 // did records what has been changed so far, for a run that is cut short.

@@ -91,6 +91,7 @@ func New(opts Options) (*Solver, error) {
 
 // Close ends the solver.
 func (s *Solver) Close() error {
+	s.job.CloseProgress() // a goroutine waits for it
 	err := s.job.Discard()
 	s.solver.Close()
 	if err != nil {

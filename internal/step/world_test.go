@@ -1,0 +1,390 @@
+package step_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	stdlog "log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/towline/towline/internal/emulator"
+)
+
+const (
+	userKey    = "AKIAIOSFODNN7EXAMPLE"
+	userSecret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+)
+
+// world is what a scenario runs in.
+type world struct {
+	cloud  *emulator.Cloud
+	env    map[string]string
+	log    log
+	others map[string]*otherRegistry
+
+	// errors is how many error annotations a failing run has.
+	errors                int
+	twice                 bool
+	skipCalls             int
+	cancelAt, supersedeAt string
+	supersede             func()
+}
+
+// settings is what the lines of a scenario's world set.
+type settings struct {
+	role       emulator.Role
+	repository emulator.Repository
+	service    emulator.Service
+	noService  bool
+}
+
+// newWorld is an account in which the defaults work, changed by lines of
+// "WORD VALUE". definition is what the service runs.
+func newWorld(t *testing.T, env map[string]string, lines, definition string) *world {
+	t.Helper()
+	job := emulator.Job{Repository: env["GITHUB_REPOSITORY"], SHA: env["GITHUB_SHA"]}
+	w := &world{
+		cloud: emulator.New(emulator.Options{Region: "eu-central-1", Job: job}), env: env,
+		others: map[string]*otherRegistry{}, errors: 1,
+	}
+	w.env["ACTIONS_ID_TOKEN_REQUEST_URL"], w.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = w.cloud.IDTokenRequest("")
+	w.cloud.AddUser(userKey, userSecret)
+	w.cloud.AddLogGroup("/prod/web")
+	if definition == "" {
+		definition = runs
+	}
+	s := settings{
+		role:       emulator.Role{Name: "deploy", TrustPolicy: w.cloud.TrustGitHub(job.Subject())},
+		repository: emulator.Repository{Name: "shop"},
+		service: emulator.Service{
+			Cluster: "prod", Name: "web", TaskDefinition: definition, DesiredCount: 2,
+			CircuitBreaker: &emulator.CircuitBreaker{Enable: true, Rollback: true},
+		},
+	}
+	for line := range strings.Lines(lines) {
+		word, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		w.set(t, &s, word, value)
+	}
+	if _, err := w.cloud.AddRole(s.role); err != nil {
+		t.Fatal(err)
+	}
+	w.cloud.AddRepository(s.repository)
+	if _, err := w.cloud.AddService(s.service); err != nil {
+		t.Fatal(err)
+	}
+	w.supersede = func() { w.deployAnother(t, definition) }
+	return w
+}
+
+// runs is what the service runs before: two containers, and members of a future
+// that our SDK does not know.
+const runs = `{"family": "web", "networkMode": "awsvpc", "cpu": "256", "memory": "512", "requiresCompatibilities": ["FARGATE"],
+	"containerDefinitions": [
+		{"name": "app", "image": "123456789012.dkr.ecr.eu-central-1.amazonaws.com/shop:v1", "essential": true,
+			"logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": "/prod/web", "awslogs-region": "eu-central-1", "awslogs-stream-prefix": "web"}}},
+		{"name": "proxy", "image": "registry.example.com/proxy:1", "essential": false}
+	],
+	"tags": [{"key": "team", "value": "shop"}]}`
+
+// set carries out one line of a scenario's world.
+func (w *world) set(t *testing.T, s *settings, word, value string) {
+	t.Helper()
+	decode := func(into any) {
+		if err := json.Unmarshal([]byte(value), into); err != nil {
+			t.Fatalf("world: %s %s: %v", word, value, err)
+		}
+	}
+	switch word {
+	case "trusts": // the role trusts this subject
+		s.role.TrustPolicy = w.cloud.TrustGitHub(value)
+	case "policy": // the role may do these actions, a JSON list
+		decode(&s.role.Policy)
+	case "no-id-token":
+		delete(w.env, "ACTIONS_ID_TOKEN_REQUEST_URL")
+		delete(w.env, "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+	case "no-provider":
+		w.cloud.RemoveProvider("https://token.actions.githubusercontent.com")
+	case "immutable-tags":
+		s.repository.ImmutableTags = true
+	case "no-circuit-breaker":
+		s.service.CircuitBreaker = nil
+	case "tasks": // how the tasks of later revisions behave, a JSON emulator.Behaviour
+		var b emulator.Behaviour
+		decode(&b)
+		w.cloud.Behave(func(task emulator.TaskInfo) emulator.Behaviour {
+			if task.Revision < 2 {
+				return emulator.Behaviour{}
+			}
+			return b
+		})
+	case "fault": // a JSON emulator.Fault
+		var f emulator.Fault
+		decode(&f)
+		w.cloud.Fail(f)
+	case "registry": // another registry at this host, with the image base:1
+		w.others[value] = newOtherRegistry(t, value)
+	case "base": // the image base:1 of every other registry is busybox
+		for host, other := range w.others {
+			other.push(t, host+"/base:1", busybox(t))
+		}
+	case "env":
+		name, v, _ := strings.Cut(value, "=")
+		w.env[name] = v
+	case "twice": // the outcome is that of a second run
+		w.twice = true
+	case "errors":
+		decode(&w.errors)
+	case "cancel-at": // SIGINT when the log has this text
+		w.cancelAt = value
+	case "supersede-at": // somebody else deploys when the log has this text
+		w.supersedeAt = value
+	default:
+		t.Fatalf("world: unknown word %q", word)
+	}
+}
+
+// reset forgets what a first run left, but not what it did to the account.
+func (w *world) reset(t *testing.T) {
+	t.Helper()
+	w.skipCalls = len(w.cloud.Calls())
+	w.log.text.Reset()
+	for _, name := range []string{"GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"} {
+		if err := os.Remove(w.env[name]); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// deployAnother updates the service to a task definition of its own.
+func (w *world) deployAnother(t *testing.T, definition string) {
+	t.Helper()
+	arn, err := w.cloud.RegisterTaskDefinition(definition)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := ecs.New(ecs.Options{
+		Region: "eu-central-1", Credentials: credentials.NewStaticCredentialsProvider(userKey, userSecret, ""),
+		HTTPClient: &http.Client{Transport: w.cloud.RoundTripper()},
+	})
+	_, err = client.UpdateService(context.WithoutCancel(t.Context()), &ecs.UpdateServiceInput{Cluster: aws.String("prod"), Service: aws.String("web"), TaskDefinition: &arn})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// transport answers for the account and for the other registries.
+func (w *world) transport() http.RoundTripper {
+	account := w.cloud.RoundTripper()
+	return roundTrip(func(req *http.Request) (*http.Response, error) {
+		if other := w.others[req.URL.Host]; other != nil {
+			return other.roundTrip(req)
+		}
+		return account.RoundTrip(req)
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements http.RoundTripper.
+func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// otherRegistry is a registry that is not ECR's.
+type otherRegistry struct {
+	handler http.Handler
+
+	mu      sync.Mutex
+	written int
+}
+
+func newOtherRegistry(t *testing.T, host string) *otherRegistry {
+	t.Helper()
+	o := &otherRegistry{handler: registry.New(registry.Logger(stdlog.New(io.Discard, "", 0)))}
+	o.push(t, host+"/base:1", image(t, map[string]string{"etc/base": "base\n"}))
+	return o
+}
+
+func (o *otherRegistry) push(t *testing.T, ref string, img v1.Image) {
+	t.Helper()
+	tag, err := name.NewTag(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(tag, img, remote.WithTransport(roundTrip(o.roundTrip)), remote.WithContext(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.written = 0
+}
+
+func (o *otherRegistry) writes() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.written
+}
+
+func (o *otherRegistry) roundTrip(req *http.Request) (*http.Response, error) {
+	if req.Context().Err() != nil {
+		return nil, req.Context().Err()
+	}
+	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+		o.mu.Lock()
+		o.written++
+		o.mu.Unlock()
+	}
+	in := req.Clone(req.Context())
+	if in.Body == nil {
+		in.Body = http.NoBody
+	}
+	defer in.Body.Close()
+	rec := httptest.NewRecorder()
+	o.handler.ServeHTTP(rec, in)
+	answer := rec.Result()
+	answer.Request = req
+	return answer, nil
+}
+
+// image has one layer with files; a name that ends in * is executable.
+func image(t *testing.T, files map[string]string) v1.Image {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	names := make([]string, 0, len(files))
+	for file := range files {
+		names = append(names, file)
+	}
+	sort.Strings(names)
+	for _, file := range names {
+		hdr := &tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimSuffix(file, "*"), Mode: 0o644, Size: int64(len(files[file])), ModTime: time.Unix(0, 0)}
+		if strings.HasSuffix(file, "*") {
+			hdr.Mode = 0o755
+		}
+		if err := w.WriteHeader(hdr); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, files[file]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture = "linux", "amd64"
+	config.Config.Env = []string{"PATH=/bin"}
+	if img, err = mutate.ConfigFile(img, config); err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// busybox is an image with the machine's static busybox as its shell.
+func busybox(t *testing.T) v1.Image {
+	t.Helper()
+	binary, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		if os.Getenv("TOWLINE_CI") == "1" { //nolint:forbidigo // the switch for tests that must not be skipped
+			t.Fatal(err)
+		}
+		t.Skip("needs a static busybox at /bin/busybox: " + err.Error())
+	}
+	return image(t, map[string]string{"bin/sh*": string(binary)})
+}
+
+// normalizer replaces what no two runs have alike.
+func normalizer(paths ...string) func(string) string {
+	var pairs []string
+	for i, path := range paths {
+		pairs = append(pairs, path, []string{"$DIR", "$WORKSPACE", "$TMP"}[i])
+	}
+	sortPairs(pairs)
+	replacer := strings.NewReplacer(pairs...)
+	patterns := []struct {
+		pattern *regexp.Regexp
+		with    string
+	}{
+		{regexp.MustCompile(`(?m)^::add-mask::.*$`), "::add-mask::..."},
+		{regexp.MustCompile(`(?m)^::stop-commands::\w{26}$`), "::stop-commands::TOKEN"},
+		{regexp.MustCompile(`(?m)^::[A-Z0-9]{26}::$`), "::TOKEN::"},
+		{regexp.MustCompile(`towline_[A-Z0-9]{26}`), "EOF"},
+		{regexp.MustCompile(`sha256:[0-9a-f]{12,64}`), "sha256:DIGEST"},
+		{regexp.MustCompile(`\b\d+(\.\d+)? (B|kB|MB)\b`), "SIZE"},
+		{regexp.MustCompile(`\b(\d+m\d\ds|\d+\.\d+s)\b`), "TIME"},
+		// Polls come at random moments: which of the states in between are seen,
+		// and which events together, varies.
+		{regexp.MustCompile(`(?m)^waiting .* (in progress|rollback in progress) .*\n`), ""},
+		{regexp.MustCompile(`(?m)^::TOKEN::\n::stop-commands::TOKEN\n`), ""},
+		{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "REQUEST"},
+	}
+	return func(text string) string {
+		text = replacer.Replace(text)
+		for _, p := range patterns {
+			text = p.pattern.ReplaceAllString(text, p.with)
+		}
+		return sortTransfers(text)
+	}
+}
+
+// sortPairs puts longer paths first, as one may hold the other.
+func sortPairs(pairs []string) {
+	sort.Sort(byLength(pairs))
+}
+
+type byLength []string
+
+func (b byLength) Len() int           { return len(b) / 2 }
+func (b byLength) Less(i, j int) bool { return len(b[2*i]) > len(b[2*j]) }
+func (b byLength) Swap(i, j int) {
+	b[2*i], b[2*j] = b[2*j], b[2*i]
+	b[2*i+1], b[2*j+1] = b[2*j+1], b[2*i+1]
+}
+
+// sortTransfers sorts neighbouring lines about layers, which move side by side.
+func sortTransfers(text string) string {
+	lines := strings.SplitAfter(text, "\n")
+	moves := regexp.MustCompile(`^(pushed|exists|mounted|pulled) +(layer|config) `)
+	for from := 0; from < len(lines); from++ {
+		to := from
+		for to < len(lines) && moves.MatchString(lines[to]) {
+			to++
+		}
+		if to > from {
+			sort.Strings(lines[from:to])
+			from = to
+		}
+	}
+	return strings.Join(lines, "")
+}
