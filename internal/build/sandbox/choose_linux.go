@@ -24,6 +24,9 @@ const home = "/towline"
 //
 // The program's main must call Main first: a sandbox executes our own binary.
 func Choose(ctx context.Context, want string, opts Options) (Sandbox, string, error) {
+	if err := os.MkdirAll(opts.StateDir, 0o700); err != nil {
+		return nil, "", &problem.Error{Op: "prepare to run commands", Err: err}
+	}
 	switch want {
 	case "", Auto:
 		return chooseBest(ctx, opts)

@@ -53,7 +53,7 @@ func (*chroot) Name() string { return "chroot" }
 func (c *chroot) Run(ctx context.Context, root string, p Process, mounts []Mount) (result Result, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := systemFolders(root); err != nil {
+	if err = systemFolders(root); err != nil {
 		return result, err
 	}
 	watch, err := newWatch(ctx, c.opts)
@@ -84,9 +84,9 @@ func (c *chroot) Run(ctx context.Context, root string, p Process, mounts []Mount
 	if err != nil {
 		return result, err
 	}
-	g := &garden{root: root, aside: aside}
+	g := &garden{root: root, aside: aside, ready: func() error { return makeFolder(root, spec) }}
 	all := append([]Mount{{Dest: "/dev", Source: dev}}, etc...)
-	if err := g.grow(ctx, append(all, mounts...), p.RemoveStubsRecursive); err != nil {
+	if err = g.grow(ctx, append(all, mounts...), p.RemoveStubsRecursive); err != nil {
 		return result, err
 	}
 	defer func() {
@@ -94,6 +94,9 @@ func (c *chroot) Run(ctx context.Context, root string, p Process, mounts []Mount
 		result.Moved = append(result.Moved, touched...)
 		err = errors.Join(err, clearErr)
 	}()
+	if err = watch.settle(ctx); err != nil {
+		return result, err
+	}
 	return result, outcome(child.Run(ctx, spec, p.Stdout, p.Stderr))
 }
 

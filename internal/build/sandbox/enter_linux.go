@@ -180,11 +180,11 @@ func sealedCopy() (*os.File, error) {
 		return nil, fmt.Errorf("memory file: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "towline")
-	if _, err := io.Copy(f, self); err != nil {
+	if _, err = io.Copy(f, self); err != nil {
 		return nil, errors.Join(fmt.Errorf("copy to memory: %w", err), f.Close())
 	}
 	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
-	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
+	if _, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
 		return nil, errors.Join(fmt.Errorf("seal memory: %w", err), f.Close())
 	}
 	// Executing needs a descriptor that is not open for writing.
@@ -195,7 +195,7 @@ func sealedCopy() (*os.File, error) {
 // inUserNamespace runs the rest as a child that is root in its own user
 // namespace. It reports false when none can be had.
 func inUserNamespace(file string, args []string, vars *os.File, entry *Entry) bool {
-	proc, err := os.StartProcess(file, args, &os.ProcAttr{
+	proc, err := os.StartProcess(file, args, &os.ProcAttr{ //nolint:gosec // our own binary
 		Env:   []string{},
 		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr, vars},
 		Sys: &syscall.SysProcAttr{

@@ -18,9 +18,16 @@ type guarded struct {
 	missing bool
 	attributes
 	content []byte
+	// seen is the file after our own changes to it.
+	seen unix.Stat_t
 }
 
-// record reads the files. Those that do not exist must not exist later either.
+func same(a, b unix.Stat_t) bool {
+	return a.Ino == b.Ino && a.Dev == b.Dev && a.Ctim == b.Ctim && a.Mode&unix.S_IFMT == b.Mode&unix.S_IFMT
+}
+
+// record reads the files. Those that do not exist must not exist later either;
+// what is no file, a device for one, cannot be guarded.
 func record(paths []string) ([]guarded, error) {
 	files := make([]guarded, 0, len(paths))
 	for _, path := range paths {
@@ -36,11 +43,12 @@ func record(paths []string) ([]guarded, error) {
 			return nil, err
 		}
 		if g.stat.Mode&unix.S_IFMT != unix.S_IFREG {
-			return nil, fmt.Errorf("%s is not a regular file", path)
+			continue
 		}
-		if g.content, err = os.ReadFile(path); err != nil {
+		if g.content, err = os.ReadFile(path); err != nil { //nolint:gosec // a file of the runner's
 			return nil, err
 		}
+		g.seen = g.stat
 		files = append(files, g)
 	}
 	return files, nil
@@ -72,9 +80,11 @@ func (g *guarded) restore() (changed bool, err error) {
 		return false, err
 	case g.missing:
 		return true, os.RemoveAll(g.path)
-	case now.stat.Ino == g.stat.Ino && now.stat.Dev == g.stat.Dev && now.stat.Ctim == g.stat.Ctim:
+	case same(now.stat, g.stat):
 		return false, nil
-	case now.stat.Ino != g.stat.Ino || now.stat.Dev != g.stat.Dev:
+	case same(now.stat, g.seen):
+		return false, errors.Join(g.write(), g.apply(g.path))
+	case now.stat.Ino != g.stat.Ino || now.stat.Dev != g.stat.Dev || now.stat.Mode&unix.S_IFMT != unix.S_IFREG:
 		if err := os.RemoveAll(g.path); err != nil {
 			return true, err
 		}
@@ -110,6 +120,9 @@ type fingerprint struct {
 func survey(ctx context.Context, top string, skip map[string]bool) (map[string]fingerprint, error) {
 	seen := map[string]fingerprint{}
 	err := filepath.WalkDir(top, func(path string, entry fs.DirEntry, err error) error {
+		if path == top && errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -123,7 +136,7 @@ func survey(ctx context.Context, top string, skip map[string]bool) (map[string]f
 			return nil
 		}
 		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); err != nil {
+		if err = unix.Lstat(path, &st); err != nil {
 			return err
 		}
 		print := fingerprint{

@@ -1,10 +1,12 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/towline/towline/internal/build/sandbox/child"
+	"github.com/towline/towline/internal/build/sandbox/inroot"
 )
 
 // inPlace runs a process in Towline's own container, whose root becomes the
@@ -61,7 +64,7 @@ func (*inPlace) Name() string { return "in place" }
 func (s *inPlace) Run(ctx context.Context, root string, p Process, mounts []Mount) (result Result, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := systemFolders(root); err != nil {
+	if err = systemFolders(root); err != nil {
 		return result, err
 	}
 	watch, err := newWatch(ctx, s.opts)
@@ -88,8 +91,8 @@ func (s *inPlace) Run(ctx context.Context, root string, p Process, mounts []Moun
 		return result, fmt.Errorf("aside: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.Remove(aside)) }()
-	g := &garden{root: root, aside: aside, elsewhere: []string{"/dev"}, refuse: refuse}
-	if err := g.grow(ctx, mounts, p.RemoveStubsRecursive); err != nil {
+	g := &garden{root: root, aside: aside, elsewhere: []string{"/dev"}, refuse: refuse, ready: func() error { return makeFolder(root, spec) }}
+	if err = g.grow(ctx, mounts, p.RemoveStubsRecursive); err != nil {
 		return result, err
 	}
 	defer func() {
@@ -98,6 +101,9 @@ func (s *inPlace) Run(ctx context.Context, root string, p Process, mounts []Moun
 		err = errors.Join(err, clearErr)
 	}()
 	result.Moved, err = s.swapped(root, p.ExtraHosts, func() error {
+		if settleErr := watch.settle(ctx); settleErr != nil {
+			return settleErr
+		}
 		return outcome(child.Run(ctx, spec, p.Stdout, p.Stderr))
 	})
 	return result, err
@@ -124,6 +130,8 @@ type swap struct {
 	ours, ourEtc attributes
 	// in holds the entries as they were when they came in.
 	in map[string]unix.Stat_t
+	// hostname is what the image has in /etc/hostname.
+	hostname []byte
 }
 
 // swapped calls run while root's entries are in /. Moved lists those that are
@@ -131,12 +139,12 @@ type swap struct {
 func (s *inPlace) swapped(root string, hosts []HostIP, run func() error) (moved []string, err error) {
 	w := &swap{root: root, aside: filepath.Join(s.opts.StateDir, "self"), in: map[string]unix.Stat_t{}}
 	for _, dir := range []string{w.aside, filepath.Join(w.aside, "etc")} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
+		if err = os.Mkdir(dir, 0o700); err != nil {
 			return nil, err
 		}
 	}
 	defer func() { err = errors.Join(err, os.Remove(filepath.Join(w.aside, "etc")), os.Remove(w.aside)) }()
-	if err := w.enter(); err != nil {
+	if err = w.enter(); err != nil {
 		return nil, errors.Join(err, w.undo())
 	}
 	if err = appendHosts(hosts); err == nil {
@@ -154,14 +162,14 @@ func (w *swap) enter() error {
 	if w.ourEtc, err = readAttributes("/etc"); err != nil {
 		return err
 	}
-	if err := w.moveAll("/", w.aside, stays()); err != nil {
+	if err = w.moveAll("/", w.aside, stays()); err != nil {
 		return err
 	}
-	if err := w.moveAll("/etc", filepath.Join(w.aside, "etc"), etcMounts()); err != nil {
+	if err = w.moveAll("/etc", filepath.Join(w.aside, "etc"), etcMounts()); err != nil {
 		return err
 	}
 	fromImage := len(w.journal.done)
-	if err := w.moveAll(w.root, "/", stays()); err != nil {
+	if err = w.moveAll(w.root, "/", stays()); err != nil {
 		return err
 	}
 	rootAttrs, err := readAttributes(w.root)
@@ -172,6 +180,9 @@ func (w *swap) enter() error {
 		if err := w.enterEtc(); err != nil {
 			return err
 		}
+	}
+	if err = w.enterHostname(); err != nil {
+		return err
 	}
 	if err := rootAttrs.apply("/"); err != nil {
 		return err
@@ -197,6 +208,34 @@ func (w *swap) enterEtc() error {
 	}
 	// The emptied folder keeps its own time, for the case that this is undone.
 	return errors.Join(attrs.apply("/etc"), attrs.apply(etc))
+}
+
+// enterHostname shows the image's /etc/hostname, a file that BuildKit leaves to
+// the process, in the container's, which is a mount. The guard restores that.
+func (w *swap) enterHostname() error {
+	var err error
+	w.hostname, err = inroot.ReadFile(w.root, "/etc/hostname", 1<<16)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.WriteFile("/etc/hostname", w.hostname, 0o600)
+}
+
+// leaveHostname gives the image what the process wrote.
+func (w *swap) leaveHostname() error {
+	written, err := os.ReadFile("/etc/hostname")
+	if err != nil || bytes.Equal(written, w.hostname) {
+		return err
+	}
+	f, err := inroot.Make(w.root, "/etc/hostname", false)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // O_PATH
+	return os.WriteFile(inroot.ProcPath(f), written, 0o600)
 }
 
 func isFolder(path string) bool {
@@ -263,7 +302,7 @@ func (w *swap) leaveEtc() error {
 		return err
 	}
 	entries, err := os.ReadDir("/etc")
-	if err != nil {
+	if err = errors.Join(err, w.leaveHostname()); err != nil {
 		return err
 	}
 	etc := filepath.Join(w.root, "etc")

@@ -45,7 +45,7 @@ func docker(t *testing.T, dir string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "docker", args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "DOCKER_BUILDKIT=0", "INPUT_SECRET="+secret, "ACTIONS_ID_TOKEN_REQUEST_TOKEN="+idToken)
+	cmd.Env = append(cmd.Environ(), "DOCKER_BUILDKIT=0", "INPUT_SECRET="+secret, "ACTIONS_ID_TOKEN_REQUEST_TOKEN="+idToken)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -68,7 +68,7 @@ func newContainer(t *testing.T) container {
 	}
 	dir := t.TempDir()
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "towline"), "./testdata/inplace")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Env = append(build.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
@@ -121,7 +121,7 @@ func (c container) run(t *testing.T, steps ...step) []report {
 	var reports []report
 	for line := range strings.Lines(out) {
 		var r report
-		if err := json.Unmarshal([]byte(line), &r); err != nil {
+		if err = json.Unmarshal([]byte(line), &r); err != nil {
 			t.Fatalf("%v: %s", err, line)
 		}
 		reports = append(reports, r)
@@ -194,11 +194,16 @@ func TestInPlaceChanges(t *testing.T) {
 	t.Parallel()
 	c := newContainer(t)
 	reports := c.run(t,
-		step{Script: "mkdir /newdir && echo x >/newdir/file && echo app2:x:1:1::/:/bin/sh >>/etc/passwd && rm -r /tmp && touch /etc/new && chmod 700 /etc && mkdir /github"},
-		step{Script: "cat /newdir/file; ls -d /tmp 2>/dev/null; tr : ' ' </etc/passwd; stat -c %a /etc; ls -a /github; mv /home /moved; ln -s /proc /link; hostname", Process: Process{Cwd: "/work/dir"}},
+		step{Script: "mkdir /newdir && echo x >/newdir/file && echo app2:x:1:1::/:/bin/sh >>/etc/passwd && rm -r /tmp && touch /etc/new && chmod 700 /etc && mkdir /github; cat /etc/hostname"},
+		step{Script: "cat /newdir/file; ls -d /tmp 2>/dev/null; tr : ' ' </etc/passwd; stat -c %a /etc; ls -a /github; mv /home /moved; ln -s /proc /link; echo mine >/etc/hostname", Process: Process{Cwd: "/work/dir"}},
 		step{Script: "rm /dev/null; mknod /dev/other c 1 3; touch /dev/shm/x; ls /"},
-		step{Script: "test -c /dev/null && ! test -e /dev/other && ! test -e /dev/shm/x && pwd", Process: Process{Cwd: "/work/dir"}},
+		step{Script: "test -c /dev/null && ! test -e /dev/other && ! test -e /dev/shm/x && cat /etc/hostname && pwd", Process: Process{Cwd: "/work/dir"}},
 	)
+	for i, r := range reports {
+		if len(r.Result.Restored) > 0 && i != 1 {
+			t.Errorf("step %d: restored %v", i, r.Result.Restored)
+		}
+	}
 	first := reports[0]
 	for _, want := range []string{"newdir/file -rw-r--r--", "etc/new -rw-r--r--", "etc drwx------", "github drwxr-xr-x", "etc/hosts -rw-r--r--"} {
 		if !slices.Contains(first.Tree, want) {
@@ -217,7 +222,7 @@ func TestInPlaceChanges(t *testing.T) {
 	if !slices.Contains(reports[1].Tree, "moved/app drwxr-xr-x") || !slices.Contains(reports[1].Tree, "work/dir drwxr-xr-x") {
 		t.Errorf("second step: %v", reports[1].Tree)
 	}
-	if got := reports[3].Output; got != "/work/dir\n" {
+	if got := reports[3].Output; got != "mine\n/work/dir\n" {
 		t.Errorf("fourth step: %q %s", got, reports[3].Error)
 	}
 }

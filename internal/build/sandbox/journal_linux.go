@@ -113,7 +113,7 @@ func listXattrs(path string) ([]string, error) {
 		return nil, err
 	}
 	var names []string
-	for _, name := range strings.Split(string(buf[:n]), "\x00") {
+	for name := range strings.SplitSeq(string(buf[:n]), "\x00") {
 		if name != "" {
 			names = append(names, name)
 		}

@@ -31,13 +31,13 @@ func (*namespaces) Name() string { return "namespaces" }
 func (n *namespaces) Run(ctx context.Context, root string, p Process, mounts []Mount) (result Result, err error) {
 	places := []inroot.Stub{{Path: "/etc/resolv.conf"}, {Path: "/etc/hosts"}}
 	for _, m := range mounts {
-		stub, err := m.stub()
-		if err != nil {
-			return result, err
+		stub, stubErr := m.stub()
+		if stubErr != nil {
+			return result, stubErr
 		}
 		places = append(places, stub)
 	}
-	if err := systemFolders(root); err != nil {
+	if err = systemFolders(root); err != nil {
 		return result, err
 	}
 	stubs, err := inroot.MakeStubs(root, places, p.RemoveStubsRecursive)
@@ -52,6 +52,9 @@ func (n *namespaces) Run(ctx context.Context, root string, p Process, mounts []M
 	}()
 	spec, err := prepare(root, p)
 	if err != nil {
+		return result, err
+	}
+	if err = makeFolder(root, spec); err != nil {
 		return result, err
 	}
 	scratch, err := os.MkdirTemp(n.dir, "run-")
@@ -136,7 +139,7 @@ func (n *namespaces) probe(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
 	ns := &child.Namespaces{Root: path.Join(tmp, "root"), Scratch: path.Join(tmp, "scratch"), Hostname: defaultHostname}
 	for _, dir := range []string{ns.Root, ns.Scratch} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
+		if err = os.Mkdir(dir, 0o700); err != nil {
 			return err
 		}
 	}

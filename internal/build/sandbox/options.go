@@ -2,7 +2,7 @@ package sandbox
 
 // Options say where a sandbox works and what it protects.
 type Options struct {
-	// StateDir is an existing folder for empty folders to put mounts on and for
+	// StateDir is a folder, made if it is missing, for empty folders to put mounts on and for
 	// what waits while a process runs. For the in-place sandbox it is on the
 	// container's own filesystem, where the root filesystems are too:
 	// /towline/state. Required.

@@ -68,11 +68,11 @@ func tryOverlay(dir string, userxattr bool) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
 	sub := func(name string) string { return filepath.Join(tmp, name) }
 	for _, name := range []string{"lower", "lower/folder", "upper", "work", "merged"} {
-		if err := os.Mkdir(sub(name), 0o755); err != nil { //nolint:gosec // empty folders for a probe
+		if err = os.Mkdir(sub(name), 0o755); err != nil { //nolint:gosec // empty folders for a probe
 			return err
 		}
 	}
-	if err := MountOverlay(sub("merged"), sub("upper"), sub("work"), []string{sub("lower")}, userxattr); err != nil {
+	if err = MountOverlay(sub("merged"), sub("upper"), sub("work"), []string{sub("lower")}, userxattr); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, Unmount(sub("merged"))) }()
@@ -122,7 +122,7 @@ func overlayByFsopen(merged string, lowers []string, opts []option) error {
 	}
 	defer unix.Close(fd) //nolint:errcheck // a handle
 	for _, lower := range lowers {
-		if err := unix.FsconfigSetString(fd, "lowerdir+", lower); err != nil {
+		if err = unix.FsconfigSetString(fd, "lowerdir+", lower); err != nil {
 			return err
 		}
 	}
@@ -136,7 +136,7 @@ func overlayByFsopen(merged string, lowers []string, opts []option) error {
 			return fmt.Errorf("option %s: %w", opt.key, err)
 		}
 	}
-	if err := unix.FsconfigCreate(fd); err != nil {
+	if err = unix.FsconfigCreate(fd); err != nil {
 		return err
 	}
 	mount, err := unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC, 0)

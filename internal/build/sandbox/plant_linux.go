@@ -27,6 +27,9 @@ type garden struct {
 	elsewhere []string
 	// refuse says why nothing can be planted at a path, or is nil.
 	refuse func(path string) error
+	// ready is called when there is a stub for every mount and nothing is
+	// planted yet, or is nil.
+	ready  func() error
 	plants []*plant
 	stubs  []*inroot.Stubs
 }
@@ -83,24 +86,29 @@ func (g *garden) grow(ctx context.Context, mounts []Mount, recursive bool) (err 
 	slices.SortStableFunc(mounts, func(a, b Mount) int { return depth(a.Dest) - depth(b.Dest) })
 	places := map[string][]inroot.Stub{}
 	for _, m := range mounts {
-		stub, err := m.stub()
-		if err != nil {
-			return err
+		stub, stubErr := m.stub()
+		if stubErr != nil {
+			return stubErr
 		}
 		root := g.rootOf(m.Dest)
 		places[root] = append(places[root], stub)
 	}
 	for root, list := range places {
-		stubs, err := inroot.MakeStubs(root, list, recursive || root != g.root)
-		if err != nil {
-			return err
+		stubs, stubErr := inroot.MakeStubs(root, list, recursive || root != g.root)
+		if stubErr != nil {
+			return stubErr
 		}
 		g.stubs = append(g.stubs, stubs)
+	}
+	if g.ready != nil {
+		if err = g.ready(); err != nil {
+			return err
+		}
 	}
 	for i, m := range mounts {
 		p := &plant{mount: m}
 		g.plants = append(g.plants, p)
-		if err := g.plant(p, g.shared(mounts, i), i); err != nil {
+		if err = g.plant(p, g.shared(mounts, i), i); err != nil {
 			return fmt.Errorf("mount %s: %w", m.Dest, err)
 		}
 	}
@@ -366,11 +374,13 @@ func (g *garden) pull(p *plant) error {
 	if p.placed && now == "" {
 		errs = append(errs, g.removeIntruder(p))
 	}
-	if p.aside != "" {
-		if err := rename(p.aside, home); err != nil {
-			// Its folder is gone: the process removed it with all that it held.
-			errs = append(errs, os.RemoveAll(p.aside))
-		}
+	switch {
+	case p.aside == "":
+	case p.stub && moved:
+		errs = append(errs, os.Remove(p.aside))
+	case rename(p.aside, home) != nil:
+		// Its folder is gone: the process removed it with all that it held.
+		errs = append(errs, os.RemoveAll(p.aside))
 	}
 	if parent.before.Ino != 0 {
 		_ = parent.giveBack()
@@ -407,7 +417,7 @@ func (g *garden) removeIntruder(p *plant) error {
 	dir := path.Dir(p.inRoot)
 	found, err := inroot.Look(g.rootOf(p.mount.Dest), dir)
 	if err != nil {
-		return nil //nolint:nilerr // there is no such folder any more
+		return nil // there is no such folder any more
 	}
 	defer found.Close() //nolint:errcheck // O_PATH
 	if !found.Exists() || found.Path != dir {

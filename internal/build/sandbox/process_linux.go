@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,8 +26,7 @@ const maxUserFile = 10 << 20
 // defaultHostname is BuildKit's, so that what a process makes of it is the same.
 const defaultHostname = "buildkitsandbox"
 
-// prepare resolves p in root, and makes its working directory there. What is
-// left to set is where and how it runs.
+// prepare resolves p in root. What is left to set is where and how it runs.
 func prepare(root string, p Process) (*child.Spec, error) {
 	if len(p.Args) == 0 {
 		return nil, errors.New("no command to run")
@@ -38,17 +38,23 @@ func prepare(root string, p Process) (*child.Spec, error) {
 	}
 	spec.Env = withHome(p.Env, home)
 	for _, u := range p.Ulimits {
-		limit, err := toLimit(u)
-		if err != nil {
-			return nil, err
+		limit, limitErr := toLimit(u)
+		if limitErr != nil {
+			return nil, limitErr
 		}
 		spec.Limits = append(spec.Limits, limit)
 	}
+	return spec, nil
+}
+
+// makeFolder makes the working directory. Its time is after the mount stubs are
+// made, so that one of them may be it, and before anything covers them.
+func makeFolder(root string, spec *child.Spec) error {
 	cwd, err := inroot.Make(root, spec.Cwd, true)
 	if err != nil {
-		return nil, fmt.Errorf("working directory %s: %w", spec.Cwd, err)
+		return fmt.Errorf("working directory %s: %w", spec.Cwd, err)
 	}
-	return spec, cwd.Close()
+	return cwd.Close()
 }
 
 // setUser looks name up as BuildKit does (executor/oci/user.go) and reports the
@@ -70,11 +76,11 @@ func setUser(spec *child.Spec, root, name string) (home string, err error) {
 		if lookFor == "" {
 			lookFor = "0"
 		}
-		found, err := user.GetExecUser(lookFor, nil, bytes.NewReader(passwd), bytes.NewReader(group))
-		if err != nil && name != "" {
-			return "", fmt.Errorf("user %q: %w", name, err)
+		found, userErr := user.GetExecUser(lookFor, nil, bytes.NewReader(passwd), bytes.NewReader(group))
+		if userErr != nil && name != "" {
+			return "", fmt.Errorf("user %q: %w", name, userErr)
 		}
-		if err == nil {
+		if userErr == nil {
 			spec.UID, spec.GID, groups = uint32(found.Uid), uint32(found.Gid), found.Sgids
 		}
 	}
@@ -124,7 +130,7 @@ func withHome(env []string, home string) []string {
 			return env
 		}
 	}
-	return append(env[:len(env):len(env)], "HOME="+home)
+	return append(slices.Clip(env), "HOME="+home)
 }
 
 func toLimit(u Ulimit) (child.Limit, error) {

@@ -42,7 +42,7 @@ func busybox(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.Close()
+	defer in.Close() //nolint:errcheck // read only
 	out, err := os.OpenFile(filepath.Join(root, "bin/busybox"), os.O_CREATE|os.O_WRONLY, 0o755)
 	if err != nil {
 		t.Fatal(err)
@@ -90,8 +90,7 @@ func sh(t *testing.T, s Sandbox, root, script string, p Process, mounts ...Mount
 }
 
 func exitCode(err error) int {
-	var exit *ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*ExitError](err); ok {
 		return exit.Code
 	}
 	if err != nil {

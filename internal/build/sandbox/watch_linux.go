@@ -7,28 +7,68 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // watch knows what a process must not change, where it shares our files.
 type watch struct {
+	own   map[string]bool // what changes by our own doing
 	files []guarded
 	trees map[string]map[string]fingerprint
 }
 
 func newWatch(ctx context.Context, opts Options) (*watch, error) {
-	w := &watch{trees: map[string]map[string]fingerprint{}}
+	w := &watch{own: map[string]bool{opts.StateDir: true}, trees: map[string]map[string]fingerprint{}}
 	var err error
 	if w.files, err = record(opts.Guard); err != nil {
 		return nil, err
 	}
 	for _, tree := range opts.GuardTrees {
-		if w.trees[tree], err = survey(ctx, tree, nil); err != nil {
+		if w.trees[tree], err = survey(ctx, tree, w.own); err != nil {
 			return nil, err
 		}
 	}
 	return w, nil
+}
+
+// settle lets what happened to the files so far count as our own doing, and
+// waits until every later change shows in a file's change time.
+func (w *watch) settle(ctx context.Context) error {
+	for i := range w.files {
+		f := &w.files[i]
+		var now unix.Stat_t
+		// Most are under another path at the time, and none of ours to change.
+		if !f.missing && unix.Lstat(f.path, &now) == nil && now.Ino == f.stat.Ino && now.Dev == f.stat.Dev {
+			f.seen = now
+		}
+	}
+	return nextTick(ctx)
+}
+
+// nextTick waits until the clock of the filesystems has moved on: a few
+// milliseconds. Changes of one tick have the same time.
+func nextTick(ctx context.Context) error {
+	var begin, now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &begin); err != nil {
+		return fmt.Errorf("clock: %w", err)
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now); err != nil {
+			return fmt.Errorf("clock: %w", err)
+		}
+		if now != begin {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // check undoes what happened to the files, and lists those, and fails when a
@@ -37,7 +77,7 @@ func (w *watch) check(ctx context.Context) (restored []string, err error) {
 	restored, err = restore(w.files)
 	errs := []error{err}
 	for tree, before := range w.trees {
-		after, err := survey(ctx, tree, nil)
+		after, err := survey(ctx, tree, w.own)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -76,7 +116,7 @@ func readDevices() (*devices, error) {
 		for _, entry := range entries {
 			name := filepath.Join(dir, entry.Name())
 			var dev device
-			if err := unix.Lstat(name, &dev.stat); err != nil {
+			if err = unix.Lstat(name, &dev.stat); err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
 			if entry.Type() == os.ModeSymlink {
@@ -126,7 +166,7 @@ func (d device) remake(name string) error {
 	case unix.S_IFLNK:
 		err = os.Symlink(d.link, name)
 	case unix.S_IFCHR:
-		if err = unix.Mknod(name, d.stat.Mode, int(d.stat.Rdev)); err == nil { //nolint:unconvert // 32 bits on some architectures
+		if err = unix.Mknod(name, d.stat.Mode, int(d.stat.Rdev)); err == nil {
 			err = errors.Join(unix.Chmod(name, d.stat.Mode&0o7777), unix.Lchown(name, int(d.stat.Uid), int(d.stat.Gid)))
 		}
 	}

@@ -36,10 +36,10 @@ func runInit(spec *Spec) (report, error) {
 		_ = s.proc.Kill()
 	}()
 	if spec.Namespaces != nil {
-		if err := s.loaded(); err != nil {
+		if err = s.loaded(); err != nil {
 			return report{}, err
 		}
-		if err := enter(spec.Namespaces); err != nil || spec.Probe {
+		if err = enter(spec.Namespaces); err != nil || spec.Probe {
 			return report{}, err
 		}
 	}

@@ -125,12 +125,12 @@ func run(ctx context.Context, spec *Spec, stdout, stderr *os.File) (Status, erro
 		_ = s.proc.Release()
 	}()
 	if supervised {
-		rep, err := readReport(s.reports)
+		rep, reportErr := readReport(s.reports)
 		_, waitErr := s.proc.Wait()
-		if errors.Is(err, io.EOF) {
-			err = errors.New("the process that watches over the command was killed")
+		if errors.Is(reportErr, io.EOF) {
+			reportErr = errors.New("the process that watches over the command was killed")
 		}
-		return rep.status(), errors.Join(err, waitErr)
+		return rep.status(), errors.Join(reportErr, waitErr)
 	}
 	startErr := s.outcome()
 	status, err := Reap(s.proc.Pid)
@@ -166,7 +166,7 @@ func start(supervised bool, ns *Namespaces, stdout, stderr *os.File) (*started, 
 	}
 	defer null.Close() //nolint:errcheck // read only
 	var orders, reports pipe
-	if err := errors.Join(orders.open(), reports.open()); err != nil {
+	if err = errors.Join(orders.open(), reports.open()); err != nil {
 		return nil, err
 	}
 	defer orders.r.Close()  //nolint:errcheck // the child's copy counts

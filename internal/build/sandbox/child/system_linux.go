@@ -33,7 +33,7 @@ func (m *mounter) system() error {
 	if err != nil {
 		return err
 	}
-	if err := m.filesystem("tmpfs", "/dev/shm", safe, "mode=1777,size=65536k"); err != nil {
+	if err = m.filesystem("tmpfs", "/dev/shm", safe, "mode=1777,size=65536k"); err != nil {
 		return err
 	}
 	err = m.filesystem("mqueue", "/dev/mqueue", safe, "")

@@ -73,7 +73,7 @@ func TestLook(t *testing.T) {
 			if err != nil {
 				return
 			}
-			defer found.Close()
+			defer found.Close() //nolint:errcheck // O_PATH
 			if found.Path != tt.path {
 				t.Errorf("got %s, want %s", found.Path, tt.path)
 			}

@@ -99,7 +99,7 @@ func (s *Stubs) makeOne(at string, dir bool) error {
 		}
 		return nil
 	}
-	f, err := os.OpenFile(s.real(at), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(s.real(at), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644) //nolint:gosec // as runc makes them
 	if err != nil {
 		return fmt.Errorf("mount point %s: %w", at, err)
 	}
@@ -146,10 +146,10 @@ func (s *Stubs) removeOne(name string) error {
 	}
 	at, base := int(found.File.Fd()), path.Base(name)
 	var st, now unix.Stat_t
-	if err := unix.Fstatat(at, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err = unix.Fstatat(at, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return ignoreGone(err)
 	}
-	if err := unix.Fstat(at, &now); err != nil {
+	if err = unix.Fstat(at, &now); err != nil {
 		return err
 	}
 	switch st.Mode & unix.S_IFMT {
