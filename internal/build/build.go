@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/archutil"
 
 	"github.com/towline/towline/internal/build/dockerfile"
 	"github.com/towline/towline/internal/build/progress"
@@ -44,10 +46,16 @@ type Options struct {
 	BuildArgs, Labels map[string]string
 	// Secrets are what RUN --mount=type=secret may ask for, by id.
 	Secrets map[string][]byte
-	// Platform is what to build for. Default: Machine.
-	Platform v1.Platform
-	// Machine is what this machine runs. Required.
+	// Platforms are what to build for. Default: Machine alone.
+	Platforms []v1.Platform
+	// Machine is what this machine is. Required. RUN steps for other platforms
+	// work where the kernel has an emulator for them (binfmt_misc).
 	Machine v1.Platform
+	// Run holds the settings of RUN steps.
+	Run dockerfile.RunOptions
+	// NoCache takes nothing from a cache; NoCacheStages does so for those stages.
+	NoCache       bool
+	NoCacheStages []string
 	// Images finds base images. Required.
 	Images Images
 	// Sandbox runs RUN steps. Without one, a RUN is an error.
@@ -61,11 +69,18 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Build builds an image. Close it when its layers are no longer needed.
-func Build(ctx context.Context, opts Options) (*Image, error) {
-	if opts.Platform.OS == "" {
-		opts.Platform = opts.Machine
-	}
+// Result is what was built.
+type Result struct {
+	// Images holds one image for each platform, in the order of Options.Platforms.
+	Images []*Image
+	store  *snapshot.Store
+}
+
+// Close removes what the build left on disk, new layers included.
+func (r *Result) Close() error { return r.store.Close() }
+
+// Build builds the images. Close the result when their layers are no longer needed.
+func Build(ctx context.Context, opts Options) (*Result, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
@@ -77,13 +92,12 @@ func Build(ctx context.Context, opts Options) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	image, err := run(ctx, opts, store)
+	images, err := run(ctx, opts, store)
 	if err != nil {
 		_ = store.Close()
 		return nil, err
 	}
-	image.store = store
-	return image, nil
+	return &Result{Images: images, store: store}, nil
 }
 
 // storeOptions keeps snapshots as overlays where RUN steps have namespaces and
@@ -118,34 +132,80 @@ func singleOwner() bool {
 	return err == nil && len(fields) == 3 && fields[2] == "1"
 }
 
-func run(ctx context.Context, opts Options, store *snapshot.Store) (*Image, error) {
+// Call asks the Dockerfile a question in place of building it; see dockerfile.Call.
+func Call(ctx context.Context, opts Options, call string) (string, error) {
+	store, err := snapshot.New(snapshot.Options{Dir: opts.Dir, Progress: opts.Progress})
+	if err != nil {
+		return "", err
+	}
+	defer store.Close() //nolint:errcheck // the caller's folder for temporary files
+	s, compile, err := prepare(opts, store)
+	if err != nil {
+		return "", err
+	}
+	defer s.Close() //nolint:errcheck // nothing is left to do with its error
+	return dockerfile.Call(ctx, compile, call)
+}
+
+// prepare makes the solver, and says what the frontend is to compile.
+func prepare(opts Options, store *snapshot.Store) (*solver.Solver, dockerfile.Options, error) {
 	images := &images{Images: opts.Images, known: map[imageKey]*resolved{}}
+	machines := opts.machines()
 	s, err := solver.New(solver.Options{
 		Store: store, Sandbox: opts.Sandbox, Images: images, Secrets: opts.Secrets,
-		Platform: opts.Machine, Progress: opts.Progress,
+		Platforms: machines, Progress: opts.Progress,
 		Contexts: map[string]string{
 			dockerfile.ContextSource: opts.Context,
 			dockerfile.FileSource:    filepath.Dir(opts.File),
 		},
 	})
+	return s, dockerfile.Options{
+		Executor: &executor{solver: s, store: store, images: images},
+		Filename: filepath.Base(opts.File), Display: opts.Display,
+		Target: opts.Target, BuildArgs: opts.BuildArgs, Labels: opts.Labels,
+		Platforms: opts.Platforms, Machines: machines, Run: opts.Run,
+		NoCache: opts.NoCache, NoCacheStages: opts.NoCacheStages, Progress: opts.Progress,
+	}, err
+}
+
+// machines lists what RUN steps can be run for, this machine's own first. The
+// others cost a moment to find out, so nobody asks where they cannot matter.
+func (o Options) machines() []v1.Platform {
+	list := []v1.Platform{o.Machine}
+	if !slices.ContainsFunc(o.Platforms, func(p v1.Platform) bool { return p.Architecture != o.Machine.Architecture }) {
+		return list
+	}
+	for _, p := range archutil.SupportedPlatforms(false) {
+		if p.Architecture != o.Machine.Architecture {
+			list = append(list, v1.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant})
+		}
+	}
+	return list
+}
+
+func run(ctx context.Context, opts Options, store *snapshot.Store) ([]*Image, error) {
+	s, compile, err := prepare(opts, store)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close() //nolint:errcheck // nothing is left to do with its error
-	result, err := dockerfile.Build(ctx, dockerfile.Options{
-		Executor: &executor{solver: s, store: store, images: images},
-		Filename: filepath.Base(opts.File), Display: opts.Display,
-		Target: opts.Target, BuildArgs: opts.BuildArgs, Labels: opts.Labels,
-		Platform: opts.Platform, Machine: opts.Machine, Progress: opts.Progress,
-	})
+	results, err := dockerfile.Build(ctx, compile)
 	if err != nil {
 		return nil, err
 	}
-	layers, err := store.Layers(ctx, result.Ref)
-	if err != nil {
-		return nil, err
+	now := opts.Now()
+	built := make([]*Image, len(results))
+	for i, result := range results {
+		layers, err := store.Layers(ctx, result.Ref)
+		if err != nil {
+			return nil, err
+		}
+		if built[i], err = assemble(result, layers, now); err != nil {
+			return nil, err
+		}
+		built[i].view = func(ctx context.Context) (*snapshot.View, error) { return store.View(ctx, result.Ref) }
 	}
-	return assemble(result, layers, opts.Now())
+	return built, nil
 }
 
 // executor does what the frontend asks for.

@@ -108,7 +108,7 @@ func buildArchive(t *testing.T, archive *txtar.Archive) string {
 		}
 	}
 	var out strings.Builder
-	image, err := build.Build(t.Context(), build.Options{
+	result, err := build.Build(t.Context(), build.Options{
 		Context: dir, File: filepath.Join(dir, "Dockerfile"), Display: "Dockerfile",
 		BuildArgs: map[string]string{"FROM_INPUT": "given"},
 		Labels:    map[string]string{"org.example.input": "yes"},
@@ -129,8 +129,8 @@ func buildArchive(t *testing.T, archive *txtar.Archive) string {
 		}
 		return fmt.Sprintf("error %v\n", err)
 	}
-	defer image.Close() //nolint:errcheck // the test's own folder
-	describe(t, &out, image)
+	defer result.Close() //nolint:errcheck // the test's own folder
+	describe(t, &out, result.Images[0])
 	return out.String()
 }
 

@@ -2,6 +2,7 @@ package build
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -17,18 +18,13 @@ import (
 // Image is a built image. Its layers are those of its base, which may still be
 // in their registry only, and the new ones, which are on disk.
 type Image struct {
+	// Platform is what it was built for.
+	Platform v1.Platform
+
 	config   []byte
 	manifest []byte
 	layers   []v1.Layer
-	store    *snapshot.Store
-}
-
-// Close removes what the build left on disk, new layers included.
-func (i *Image) Close() error {
-	if i.store == nil {
-		return nil
-	}
-	return i.store.Close()
+	view     func(context.Context) (*snapshot.View, error)
 }
 
 // assemble makes the image: the frontend's config with the layers and the
@@ -41,7 +37,7 @@ func assemble(result *dockerfile.Result, layers []v1.Layer, now time.Time) (*Ima
 	if err != nil {
 		return nil, err
 	}
-	image := &Image{config: config, layers: layers}
+	image := &Image{Platform: result.Platform, config: config, layers: layers}
 	manifest := v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Layers: []v1.Descriptor{}}
 	digest, size, err := v1.SHA256(bytes.NewReader(config))
 	if err != nil {

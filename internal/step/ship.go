@@ -32,15 +32,16 @@ func (s *Step) build(ctx context.Context) error {
 		return err
 	}
 	b := s.settings.Build
-	s.image, err = build.Build(ctx, build.Options{
+	s.built, err = build.Build(ctx, build.Options{
 		Context: b.Context, File: b.File, Display: s.relative(b.File),
 		Target: b.Target, BuildArgs: b.BuildArgs, Labels: b.Labels, Secrets: b.Secrets,
-		Platform: s.platform(), Machine: machine(),
+		Platforms: []v1.Platform{s.platform()}, Machine: machine(),
 		Images: images{s.registry}, Sandbox: box, Dir: filepath.Join(dir, "build"), Progress: s.report.Build,
 	})
 	if err != nil {
 		return err
 	}
+	s.image = s.built.Images[0]
 	return s.describeImage()
 }
 

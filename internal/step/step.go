@@ -59,6 +59,7 @@ type Step struct {
 	currentARN    string
 	container     string
 
+	built *build.Result
 	image *build.Image
 	// deployable is the image as a task definition names it.
 	deployable    string
@@ -190,8 +191,8 @@ func (c *Cancelled) Error() string { return "cancelled by " + c.Signal.String() 
 // Close gives back what the step holds: layers on disk and its folder.
 func (s *Step) Close() error {
 	var errs []error
-	if s.image != nil {
-		errs = append(errs, s.image.Close())
+	if s.built != nil {
+		errs = append(errs, s.built.Close())
 	}
 	if s.dir != "" {
 		errs = append(errs, os.RemoveAll(s.dir))

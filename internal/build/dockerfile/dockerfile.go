@@ -15,12 +15,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/platforms"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	commonexptypes "github.com/moby/buildkit/exporter/exptypes"
 	"github.com/moby/buildkit/frontend/dockerfile/builder"
+	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/internal/build/progress"
 	"github.com/towline/towline/internal/build/snapshot"
@@ -58,14 +61,37 @@ type Options struct {
 	Target string
 	// BuildArgs and Labels are as in the inputs of these names.
 	BuildArgs, Labels map[string]string
-	// Platform is what to build for; Machine is what runs RUN steps.
-	Platform, Machine v1.Platform
+	// Platforms are what to build for, side by side. Default: Machines[0].
+	Platforms []v1.Platform
+	// Machines are what RUN steps can be run for; the first is this machine's
+	// own, which is also BUILDPLATFORM. Required.
+	Machines []v1.Platform
+	// Run holds the settings of RUN steps.
+	Run RunOptions
+	// NoCache takes nothing from a cache; NoCacheStages does so for those stages.
+	NoCache       bool
+	NoCacheStages []string
 	// Progress receives the frontend's warnings; it may be nil.
 	Progress progress.Func
 }
 
-// Result is a built image, not yet assembled.
+// RunOptions are settings of all RUN steps, as docker build has them.
+type RunOptions struct {
+	// AddHosts are further lines of /etc/hosts, HOST=IP.
+	AddHosts []string
+	// Network is default, none or host. Default: what each RUN says.
+	Network string
+	// ShmSize is the size of /dev/shm in bytes. Default: the sandbox's.
+	ShmSize int64
+	// Ulimits are NAME=SOFT[:HARD].
+	Ulimits []string
+	// CgroupParent is a control group's path.
+	CgroupParent string
+}
+
+// Result is a built image for one platform, not yet assembled.
 type Result struct {
+	Platform v1.Platform
 	// Ref is the root filesystem; nil is the empty one.
 	Ref *snapshot.Ref
 	// Config is the image's config, whose history and rootfs the new layers miss.
@@ -76,28 +102,58 @@ type Result struct {
 	Epoch *time.Time
 }
 
-// Build compiles and executes.
-func Build(ctx context.Context, opts Options) (*Result, error) {
-	if opts.Filename == "" {
-		opts.Filename = "Dockerfile"
-	}
-	if opts.Display == "" {
-		opts.Display = opts.Filename
-	}
-	gateway := &gateway{opts: opts, frontend: frontendOptions(opts)}
-	res, err := builder.Build(ctx, gateway)
+// Build compiles and executes. It gives one Result for each of opts.Platforms,
+// in their order.
+func Build(ctx context.Context, opts Options) ([]*Result, error) {
+	opts = opts.withDefaults()
+	res, err := builder.Build(ctx, &gateway{opts: opts, frontend: frontendOptions(opts)})
 	if err != nil {
 		return nil, explain(ctx, err, opts.Display)
 	}
-	single, err := res.SingleRef()
-	if err != nil {
-		return nil, fmt.Errorf("frontend result: %w", err)
+	results := make([]*Result, len(opts.Platforms))
+	var group errgroup.Group
+	for i, platform := range opts.Platforms {
+		group.Go(func() error {
+			var err error
+			results[i], err = finish(ctx, res, platform, len(opts.Platforms) > 1)
+			return explain(ctx, err, opts.Display)
+		})
 	}
-	out := &Result{Config: res.Metadata[exptypes.ExporterImageConfigKey], Base: res.Metadata[exptypes.ExporterImageBaseConfigKey]}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return results, nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.Filename == "" {
+		o.Filename = "Dockerfile"
+	}
+	if o.Display == "" {
+		o.Display = o.Filename
+	}
+	if len(o.Platforms) == 0 {
+		o.Platforms = o.Machines[:1]
+	}
+	return o
+}
+
+// finish executes what the frontend made for one platform. Where it made
+// several, its keys end in the platform.
+func finish(ctx context.Context, res *client.Result, platform v1.Platform, several bool) (*Result, error) {
+	id, suffix := platforms.FormatAll(platforms.Normalize(ociPlatform(platform))), ""
+	if several {
+		suffix = "/" + id
+	}
+	out := &Result{
+		Platform: platform,
+		Config:   res.Metadata[exptypes.ExporterImageConfigKey+suffix],
+		Base:     res.Metadata[exptypes.ExporterImageBaseConfigKey+suffix],
+	}
 	if out.Config == nil {
-		return nil, errors.New("frontend result: no image config")
+		return nil, fmt.Errorf("frontend result: no image config for %s", id)
 	}
-	if raw, ok := res.Metadata[commonexptypes.ExporterEpochKey]; ok {
+	if raw, ok := res.Metadata[commonexptypes.ExporterEpochKey+suffix]; ok {
 		seconds, err := strconv.ParseInt(string(raw), 10, 64)
 		if err != nil {
 			return nil, fmt.Errorf("frontend result: SOURCE_DATE_EPOCH %q: %w", raw, err)
@@ -105,16 +161,17 @@ func Build(ctx context.Context, opts Options) (*Result, error) {
 		epoch := time.Unix(seconds, 0).UTC()
 		out.Epoch = &epoch
 	}
-	if single != nil {
-		ref, ok := single.(*reference)
-		if !ok {
-			return nil, fmt.Errorf("frontend result: reference of type %T", single)
-		}
-		if out.Ref, err = ref.solve(ctx); err != nil {
-			return nil, explain(ctx, err, opts.Display)
-		}
+	made, ok := res.FindRef(id)
+	if !ok || made == nil {
+		return out, nil
 	}
-	return out, nil
+	ref, ok := made.(*reference)
+	if !ok {
+		return nil, fmt.Errorf("frontend result: reference of type %T", made)
+	}
+	var err error
+	out.Ref, err = ref.solve(ctx)
+	return out, err
 }
 
 // frontendOptions puts the options into the frontend's words (frontend/dockerui).
@@ -122,8 +179,28 @@ func frontendOptions(opts Options) map[string]string {
 	m := map[string]string{
 		"filename": filepath.ToSlash(opts.Filename),
 		// With it, a "# syntax=" line does not forward the build to another frontend.
-		"cmdline":  "towline",
-		"platform": platformString(opts.Platform),
+		"cmdline": "towline",
+	}
+	names := make([]string, len(opts.Platforms))
+	for i, p := range opts.Platforms {
+		names[i] = platformString(p)
+	}
+	m["platform"] = strings.Join(names, ",")
+	if opts.NoCache {
+		m["no-cache"] = ""
+	} else if len(opts.NoCacheStages) > 0 {
+		m["no-cache"] = strings.Join(opts.NoCacheStages, ",")
+	}
+	for name, value := range map[string]string{
+		"add-hosts": strings.Join(opts.Run.AddHosts, ","), "ulimit": strings.Join(opts.Run.Ulimits, ","),
+		"force-network-mode": opts.Run.Network, "cgroup-parent": opts.Run.CgroupParent,
+	} {
+		if value != "" {
+			m[name] = value
+		}
+	}
+	if opts.Run.ShmSize > 0 {
+		m["shm-size"] = strconv.FormatInt(opts.Run.ShmSize, 10)
 	}
 	if opts.Target != "" {
 		m["target"] = opts.Target
@@ -143,6 +220,9 @@ func platformString(p v1.Platform) string {
 
 // explain gives an error of the frontend its place in the Dockerfile.
 func explain(ctx context.Context, err error, display string) error {
+	if err == nil {
+		return nil
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

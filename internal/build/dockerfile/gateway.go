@@ -33,10 +33,18 @@ func (g *gateway) BuildOpts() client.BuildOpts {
 		Opts:      g.frontend,
 		SessionID: "towline",
 		Product:   "towline",
-		Workers:   []client.WorkerInfo{{ID: "towline", Platforms: []ocispec.Platform{ociPlatform(g.opts.Machine)}}},
+		Workers:   []client.WorkerInfo{{ID: "towline", Platforms: g.machines()}},
 		Caps:      gwpb.Caps.CapSet(nil),
 		LLBCaps:   pb.Caps.CapSet(capabilities()),
 	}
+}
+
+func (g *gateway) machines() []ocispec.Platform {
+	list := make([]ocispec.Platform, len(g.opts.Machines))
+	for i, p := range g.opts.Machines {
+		list[i] = ociPlatform(p)
+	}
+	return list
 }
 
 // capabilities is all of LLB except what we do not execute and whose absence
@@ -72,7 +80,7 @@ func (g *gateway) Solve(ctx context.Context, req client.SolveRequest) (*client.R
 
 // ResolveImageConfig reads an image's config in its registry.
 func (g *gateway) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
-	platform := g.opts.Machine
+	platform := g.opts.Machines[0]
 	if opt.ImageOpt != nil && opt.ImageOpt.Platform != nil {
 		p := opt.ImageOpt.Platform
 		platform = v1.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion}

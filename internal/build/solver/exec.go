@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/moby/buildkit/solver/pb"
 
 	"github.com/towline/towline/internal/build/progress"
@@ -86,11 +87,11 @@ func (o *execOp) check() error {
 			Fix: "Take --device out of the RUN.",
 		}
 	}
-	here := o.solver.opts.Platform
-	if p := o.vertex.op.Platform; p != nil && p.Architecture != here.Architecture {
+	here := o.solver.opts.Platforms
+	if p := o.vertex.op.Platform; p != nil && !slices.ContainsFunc(here, func(h v1.Platform) bool { return h.OS == p.OS && h.Architecture == p.Architecture }) {
 		return &problem.Error{
 			Op: "build " + o.vertex.name, Input: "platforms",
-			Err: fmt.Errorf("this RUN is for %s/%s and the machine is %s/%s", p.OS, p.Architecture, here.OS, here.Architecture),
+			Err: fmt.Errorf("this RUN is for %s/%s, the machine is %s/%s and its kernel has no emulator for it", p.OS, p.Architecture, here[0].OS, here[0].Architecture),
 			Fix: "Use a runner of that architecture (ubuntu-24.04-arm for arm64), or compile in a stage FROM --platform=$BUILDPLATFORM and only copy in the last one.",
 		}
 	}

@@ -40,8 +40,8 @@ type Options struct {
 	Contexts map[string]string
 	// Secrets are what RUN --mount=type=secret may ask for, by id.
 	Secrets map[string][]byte
-	// Platform is what this machine runs.
-	Platform v1.Platform
+	// Platforms are what RUN steps can be run for, this machine's own first. Required.
+	Platforms []v1.Platform
 	// Workspace is cut off file names in messages, so that they are relative to it.
 	Progress progress.Func
 }

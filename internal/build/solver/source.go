@@ -40,7 +40,7 @@ func (o *sourceOp) run(ctx context.Context, _ []*snapshot.Ref) ([]*snapshot.Ref,
 }
 
 func (o *sourceOp) image(ctx context.Context, src source.Image) (*snapshot.Ref, error) {
-	platform := o.solver.opts.Platform
+	platform := o.solver.opts.Platforms[0]
 	if p := o.vertex.op.Platform; p != nil {
 		platform = v1.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion}
 	}
