@@ -41,9 +41,15 @@ var rooms = []struct {
 		why:     "main is the story: the step's phases, signals, and becoming a process that a RUN cannot read",
 	}},
 	{"internal/enginetest", room{
-		tests: []string{"internal/emulator"},
+		tests: []string{"internal/buildkitd", "internal/emulator", "internal/imagetest"},
 		why:   "sees the program from outside, as the runner does: through the image, the wire and the log",
 	}},
+	{"internal/conformance", room{
+		tests: []string{"internal/build", "internal/build/sandbox", "internal/buildkitd", "internal/imagetest"},
+		why:   "what build makes of a Dockerfile, against what BuildKit makes of it",
+	}},
+	{"internal/buildkitd", room{why: "BuildKit's own daemon, for tests"}},
+	{"internal/imagetest", room{why: "images of tests, made, described and compared, whoever built them"}},
 	{"internal/rehearse", room{
 		imports: []string{"internal/emulator", "internal/inputs", "internal/problem", "internal/step"},
 		tests:   []string{"internal/build/sandbox"},

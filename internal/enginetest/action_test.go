@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/towline/towline/internal/imagetest"
 )
 
 // The main job on two repositories, as on GitHub: built in the runner's container,
@@ -58,7 +60,7 @@ func TestDeploy(t *testing.T) {
 			checkAnswer(t, img, tt.path, tt.want)
 
 			theirs := startBuildkit(t, e).build(t, workspace, tt.args)
-			diffs, err := Compare(img, theirs, CompareOptions{Since: since, AnyContent: tt.varies})
+			diffs, err := imagetest.Compare(img, theirs, imagetest.CompareOptions{Since: since, AnyContent: tt.varies})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -242,7 +244,7 @@ func contents(t *testing.T, img v1.Image, prefix string) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := readTar(rc, prefix, files); err != nil {
+		if err := imagetest.ReadTar(rc, prefix, files); err != nil {
 			t.Fatal(err)
 		}
 		if err := rc.Close(); err != nil {

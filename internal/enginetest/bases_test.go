@@ -30,6 +30,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/towline/towline/internal/imagetest"
 )
 
 // base is a base image that is made on this machine, under the name that a
@@ -157,7 +159,7 @@ func (b base) make(ctx context.Context, cache, dir string) error {
 func assemble(config v1.Config, tars []string) (v1.Image, error) {
 	img, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{
 		OS: "linux", Architecture: runtime.GOARCH, Config: config,
-		RootFS: v1.RootFS{Type: "layers"}, Created: v1.Time{Time: past},
+		RootFS: v1.RootFS{Type: "layers"}, Created: v1.Time{Time: imagetest.Past()},
 	})
 	if err != nil {
 		return nil, err
@@ -168,7 +170,7 @@ func assemble(config v1.Config, tars []string) (v1.Image, error) {
 			return nil, err
 		}
 		img, err = mutate.Append(img, mutate.Addendum{Layer: layer, History: v1.History{
-			Created: v1.Time{Time: past}, CreatedBy: fmt.Sprintf("base layer %d", i),
+			Created: v1.Time{Time: imagetest.Past()}, CreatedBy: fmt.Sprintf("base layer %d", i),
 		}})
 		if err != nil {
 			return nil, err
@@ -287,43 +289,43 @@ func busyboxLayers(ctx context.Context, work string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	lower := []entry{folder("bin"), executable("bin/busybox", string(binary))}
+	lower := []imagetest.Entry{imagetest.Folder("bin"), executable("bin/busybox", string(binary))}
 	for applet := range strings.FieldsSeq(list) {
 		if applet != "busybox" {
 			// Who unpacks a layer gives the file the mode of its last link.
-			lower = append(lower, mode(link("bin/"+applet, "bin/busybox"), 0o755))
+			lower = append(lower, imagetest.Link("bin/"+applet, "bin/busybox").Mode(0o755))
 		}
 	}
 	lower = append(lower,
-		folder("dev"), folder("etc"), folder("home"), folder("proc"), folder("root"), folder("sys"), folder("usr"),
-		folder("usr/share"), folder("var"), folder("var/old"),
-		file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n"),
-		file("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
-		file("etc/removed", "a later layer removes this\n"),
-		file("var/old/removed", "a later layer hides this\n"),
-		mode(folder("tmp"), 0o1777), mode(folder("var/tmp"), 0o1777))
-	capability := with(executable("usr/share/capable", "#!/bin/sh\n"), func(h *tar.Header) {
+		imagetest.Folder("dev"), imagetest.Folder("etc"), imagetest.Folder("home"), imagetest.Folder("proc"), imagetest.Folder("root"), imagetest.Folder("sys"), imagetest.Folder("usr"),
+		imagetest.Folder("usr/share"), imagetest.Folder("var"), imagetest.Folder("var/old"),
+		imagetest.File("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n"),
+		imagetest.File("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
+		imagetest.File("etc/removed", "a later layer removes this\n"),
+		imagetest.File("var/old/removed", "a later layer hides this\n"),
+		imagetest.Folder("tmp").Mode(0o1777), imagetest.Folder("var/tmp").Mode(0o1777))
+	capability := executable("usr/share/capable", "#!/bin/sh\n").With(func(h *tar.Header) {
 		// CAP_NET_BIND_SERVICE, permitted and effective, in the kernel's form, revision 2.
 		h.PAXRecords = map[string]string{
 			"SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00\x04" + strings.Repeat("\x00", 14),
 		}
 	})
-	upper := []entry{
-		folder("etc"), file("etc/.wh.removed", ""),
-		folder("var"), folder("var/old"), file("var/old/.wh..wh..opq", ""), file("var/old/kept", "kept\n"),
-		folder("usr"), folder("usr/share"), capability, mode(file("usr/share/setuid", "x"), 0o4755),
-		with(file("usr/share/owned", "x"), func(h *tar.Header) { h.Uid, h.Gid = 1000, 2000 }),
-		with(file("usr/share/ancient", "x"), func(h *tar.Header) { h.ModTime = time.Unix(1, 0) }),
-		file("usr/share/Größe", "x"), symlink("usr/share/dangling", "../nowhere"),
+	upper := []imagetest.Entry{
+		imagetest.Folder("etc"), imagetest.File("etc/.wh.removed", ""),
+		imagetest.Folder("var"), imagetest.Folder("var/old"), imagetest.File("var/old/.wh..wh..opq", ""), imagetest.File("var/old/kept", "kept\n"),
+		imagetest.Folder("usr"), imagetest.Folder("usr/share"), capability, imagetest.File("usr/share/setuid", "x").Mode(0o4755),
+		imagetest.File("usr/share/owned", "x").With(func(h *tar.Header) { h.Uid, h.Gid = 1000, 2000 }),
+		imagetest.File("usr/share/ancient", "x").With(func(h *tar.Header) { h.ModTime = time.Unix(1, 0) }),
+		imagetest.File("usr/share/Größe", "x"), imagetest.Symlink("usr/share/dangling", "../nowhere"),
 	}
 	return writeLayers(work, lower, upper)
 }
 
-func writeLayers(work string, layers ...[]entry) ([]string, error) {
+func writeLayers(work string, layers ...[]imagetest.Entry) ([]string, error) {
 	var files []string
 	for i, entries := range layers {
 		var buf bytes.Buffer
-		if err := writeTar(&buf, entries); err != nil {
+		if err := imagetest.WriteTar(&buf, entries); err != nil {
 			return nil, err
 		}
 		file := filepath.Join(work, fmt.Sprintf("layer%d.tar", i))
@@ -335,11 +337,7 @@ func writeLayers(work string, layers ...[]entry) ([]string, error) {
 	return files, nil
 }
 
-func executable(name, body string) entry { return mode(file(name, body), 0o755) }
-
-func mode(e entry, bits int64) entry {
-	return with(e, func(h *tar.Header) { h.Mode = bits })
-}
+func executable(name, body string) imagetest.Entry { return imagetest.File(name, body).Mode(0o755) }
 
 // The base images are what the other engine tests stand on: a mistake in them would
 // look like a mistake of a builder.
@@ -355,7 +353,7 @@ func TestBases(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		files, err := flatten(img)
+		files, err := imagetest.Flatten(img)
 		if err != nil {
 			t.Fatal(err)
 		}

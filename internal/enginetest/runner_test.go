@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/towline/towline/internal/imagetest"
 )
 
 // job is one step of a workflow that uses the action.
@@ -108,7 +110,7 @@ func settle(t *testing.T, workspace string) {
 		return err
 	})
 	for _, path := range slices.Backward(paths) {
-		err = errors.Join(err, os.Lchown(path, 1001, 1001), os.Chtimes(path, past, past))
+		err = errors.Join(err, os.Lchown(path, 1001, 1001), os.Chtimes(path, imagetest.Past(), imagetest.Past()))
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -1,12 +1,9 @@
-package enginetest
+package imagetest
 
 import (
 	"archive/tar"
 	"bytes"
-	"errors"
-	"fmt"
 	"io"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,33 +14,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// entry is a file in a test's layer.
-type entry struct {
-	tar.Header
-	body string
-}
-
-func file(name, body string) entry {
-	return entry{tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, ModTime: past}, body}
-}
-
-func folder(name string) entry {
-	return entry{Header: tar.Header{Name: name + "/", Typeflag: tar.TypeDir, Mode: 0o755, ModTime: past}}
-}
-
-func link(name, target string) entry {
-	return entry{Header: tar.Header{Name: name, Typeflag: tar.TypeLink, Linkname: target, ModTime: past}}
-}
-
-func symlink(name, target string) entry {
-	return entry{Header: tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: target, Mode: 0o777, ModTime: past}}
-}
-
-// past is long before any test runs.
-var past = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-
 // image makes an image of layers with one history entry each.
-func image(t *testing.T, layers ...[]entry) v1.Image {
+func image(t *testing.T, layers ...[]Entry) v1.Image {
 	t.Helper()
 	img := empty.Image
 	for _, entries := range layers {
@@ -62,72 +34,30 @@ func image(t *testing.T, layers ...[]entry) v1.Image {
 	return img
 }
 
-func layerTar(t *testing.T, entries []entry) []byte {
+func layerTar(t *testing.T, entries []Entry) []byte {
 	t.Helper()
 	var buf bytes.Buffer
-	if err := writeTar(&buf, entries); err != nil {
+	if err := WriteTar(&buf, entries); err != nil {
 		t.Fatal(err)
 	}
 	return buf.Bytes()
 }
 
-func writeTar(w io.Writer, entries []entry) error {
-	tw := tar.NewWriter(w)
-	for _, e := range entries {
-		e.Size = int64(len(e.body))
-		if err := tw.WriteHeader(&e.Header); err != nil {
-			return fmt.Errorf("%s: %w", e.Name, err)
-		}
-		if _, err := io.WriteString(tw, e.body); err != nil {
-			return fmt.Errorf("%s: %w", e.Name, err)
-		}
-	}
-	return tw.Close()
-}
-
-// readTar adds the regular files below a prefix to files.
-func readTar(r io.Reader, prefix string, files map[string]string) error {
-	tr := tar.NewReader(r)
-	for {
-		header, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if header.Typeflag != tar.TypeReg || !strings.HasPrefix(header.Name, prefix) {
-			continue
-		}
-		text, err := io.ReadAll(tr)
-		if err != nil {
-			return err
-		}
-		files[header.Name] = string(text)
-	}
-}
-
-// with changes one thing of an entry.
-func with(e entry, change func(*tar.Header)) entry {
-	change(&e.Header)
-	return e
-}
-
 func TestCompareFiles(t *testing.T) {
 	t.Parallel()
-	since := past.Add(time.Hour)
+	since := Past().Add(time.Hour)
 	tests := map[string]struct {
-		got, want [][]entry
+		got, want [][]Entry
 		opts      CompareOptions
 		diffs     []string
 	}{
 		"same": {
-			got:  [][]entry{{folder("a"), file("a/b", "x")}},
-			want: [][]entry{{file("./a/b", "x"), folder("/a")}},
+			got:  [][]Entry{{Folder("a"), File("a/b", "x")}},
+			want: [][]Entry{{File("./a/b", "x"), Folder("/a")}},
 		},
 		"content": {
-			got:  [][]entry{{file("a", "x")}},
-			want: [][]entry{{file("a", "yy")}},
+			got:  [][]Entry{{File("a", "x")}},
+			want: [][]Entry{{File("a", "yy")}},
 			diffs: []string{
 				"file a sha256: got 2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881, " +
 					"want ef90d9c1ec76b1edc9edfaf2c0c05359c10ccc49ae8ecf7b7fd25ce9c02e86a4",
@@ -135,87 +65,87 @@ func TestCompareFiles(t *testing.T) {
 			},
 		},
 		"content that may differ": {
-			got:  [][]entry{{file("a", "x")}},
-			want: [][]entry{{file("a", "yy")}},
+			got:  [][]Entry{{File("a", "x")}},
+			want: [][]Entry{{File("a", "yy")}},
 			opts: CompareOptions{AnyContent: func(p string) bool { return p == "a" }},
 		},
 		"mode": {
-			got:   [][]entry{{with(file("a", ""), func(h *tar.Header) { h.Mode = 0o4755 })}},
-			want:  [][]entry{{with(file("a", ""), func(h *tar.Header) { h.Mode = 0o755 })}},
+			got:   [][]Entry{{File("a", "").With(func(h *tar.Header) { h.Mode = 0o4755 })}},
+			want:  [][]Entry{{File("a", "").With(func(h *tar.Header) { h.Mode = 0o755 })}},
 			diffs: []string{"file a mode: got 4755, want 0755"},
 		},
 		"owner": {
-			got:   [][]entry{{with(file("a", ""), func(h *tar.Header) { h.Uid = 7 })}},
-			want:  [][]entry{{with(file("a", ""), func(h *tar.Header) { h.Gid = 8 })}},
+			got:   [][]Entry{{File("a", "").With(func(h *tar.Header) { h.Uid = 7 })}},
+			want:  [][]Entry{{File("a", "").With(func(h *tar.Header) { h.Gid = 8 })}},
 			diffs: []string{"file a owner: got 7:0, want 0:8"},
 		},
 		"kind": {
-			got:   [][]entry{{folder("a")}},
-			want:  [][]entry{{with(file("a", ""), func(h *tar.Header) { h.Typeflag, h.Mode = tar.TypeFifo, 0o755 })}},
+			got:   [][]Entry{{Folder("a")}},
+			want:  [][]Entry{{File("a", "").With(func(h *tar.Header) { h.Typeflag, h.Mode = tar.TypeFifo, 0o755 })}},
 			diffs: []string{"file a kind: got folder, want fifo"},
 		},
 		"link target": {
-			got:   [][]entry{{symlink("a", "b")}},
-			want:  [][]entry{{symlink("a", "c")}},
+			got:   [][]Entry{{Symlink("a", "b")}},
+			want:  [][]Entry{{Symlink("a", "c")}},
 			diffs: []string{"file a target: got b, want c"},
 		},
 		"device": {
-			got:   [][]entry{{with(file("a", ""), func(h *tar.Header) { h.Typeflag, h.Devmajor = tar.TypeChar, 1 })}},
-			want:  [][]entry{{with(file("a", ""), func(h *tar.Header) { h.Typeflag, h.Devminor = tar.TypeChar, 3 })}},
+			got:   [][]Entry{{File("a", "").With(func(h *tar.Header) { h.Typeflag, h.Devmajor = tar.TypeChar, 1 })}},
+			want:  [][]Entry{{File("a", "").With(func(h *tar.Header) { h.Typeflag, h.Devminor = tar.TypeChar, 3 })}},
 			diffs: []string{"file a device: got 1:0, want 0:3"},
 		},
 		"extended attribute": {
-			got: [][]entry{{with(file("a", ""), func(h *tar.Header) {
+			got: [][]Entry{{File("a", "").With(func(h *tar.Header) {
 				h.PAXRecords = map[string]string{"SCHILY.xattr.user.x": "1"}
 			})}},
-			want:  [][]entry{{file("a", "")}},
+			want:  [][]Entry{{File("a", "")}},
 			diffs: []string{"file a xattr user.x: got 31, want (none)"},
 		},
 		"hard link against copy": {
-			got:  [][]entry{{file("a", "x"), link("b", "a")}},
-			want: [][]entry{{file("a", "x"), file("b", "x")}},
+			got:   [][]Entry{{File("a", "x"), Link("b", "a")}},
+			want:  [][]Entry{{File("a", "x"), File("b", "x")}},
 			diffs: []string{"hard links of a: got a b, want (none)"},
 		},
 		"missing and extra": {
-			got:   [][]entry{{file("a", "")}},
-			want:  [][]entry{{file("b", "")}},
+			got:   [][]Entry{{File("a", "")}},
+			want:  [][]Entry{{File("b", "")}},
 			diffs: []string{"file a: got file, want (none)", "file b: got (none), want file"},
 		},
 		"whiteout of a folder": {
-			got:   [][]entry{{folder("a"), file("a/b", ""), file("ab", "")}, {file(".wh.a", "")}},
-			want:  [][]entry{{file("ab", "")}, {}},
+			got:   [][]Entry{{Folder("a"), File("a/b", ""), File("ab", "")}, {File(".wh.a", "")}},
+			want:  [][]Entry{{File("ab", "")}, {}},
 			diffs: nil,
 		},
 		"opaque folder": {
-			got:  [][]entry{{folder("a"), file("a/b", ""), file("c", "")}, {folder("a"), file("a/d", ""), file("a/.wh..wh..opq", "")}},
-			want: [][]entry{{folder("a"), file("c", "")}, {file("a/d", "")}},
+			got:  [][]Entry{{Folder("a"), File("a/b", ""), File("c", "")}, {Folder("a"), File("a/d", ""), File("a/.wh..wh..opq", "")}},
+			want: [][]Entry{{Folder("a"), File("c", "")}, {File("a/d", "")}},
 		},
 		"whiteout before what replaces it": {
-			got:  [][]entry{{folder("a"), file("a/b", "")}, {file(".wh.a", ""), folder("a"), file("a/c", "")}},
-			want: [][]entry{{folder("a"), file("a/c", "")}, {}},
+			got:  [][]Entry{{Folder("a"), File("a/b", "")}, {File(".wh.a", ""), Folder("a"), File("a/c", "")}},
+			want: [][]Entry{{Folder("a"), File("a/c", "")}, {}},
 		},
 		"file over folder": {
-			got:  [][]entry{{folder("a"), file("a/b", "")}, {file("a", "")}},
-			want: [][]entry{{file("a", "")}, {}},
+			got:  [][]Entry{{Folder("a"), File("a/b", "")}, {File("a", "")}},
+			want: [][]Entry{{File("a", "")}, {}},
 		},
 		"number of layers": {
-			got:   [][]entry{{file("a", "")}, {}},
-			want:  [][]entry{{file("a", "")}},
+			got:   [][]Entry{{File("a", "")}, {}},
+			want:  [][]Entry{{File("a", "")}},
 			diffs: []string{"layers: got 2, want 1", `history 1: got {"created_by":"COPY . ."}, want (none)`},
 		},
 		"time": {
-			got:   [][]entry{{file("a", "")}},
-			want:  [][]entry{{with(file("a", ""), func(h *tar.Header) { h.ModTime = past.Add(time.Second) })}},
+			got:   [][]Entry{{File("a", "")}},
+			want:  [][]Entry{{File("a", "").With(func(h *tar.Header) { h.ModTime = Past().Add(time.Second) })}},
 			diffs: []string{"file a modified: got 2026-01-02T03:04:05Z, want 2026-01-02T03:04:06Z"},
 		},
 		"time of a run": {
-			got:  [][]entry{{with(file("a", ""), func(h *tar.Header) { h.ModTime = since })}},
-			want: [][]entry{{with(file("a", ""), func(h *tar.Header) { h.ModTime = since.Add(time.Minute) })}},
+			got:  [][]Entry{{File("a", "").With(func(h *tar.Header) { h.ModTime = since })}},
+			want: [][]Entry{{File("a", "").With(func(h *tar.Header) { h.ModTime = since.Add(time.Minute) })}},
 			opts: CompareOptions{Since: since},
 		},
 		"time of a run against an older one": {
-			got:   [][]entry{{with(file("a", ""), func(h *tar.Header) { h.ModTime = since })}},
-			want:  [][]entry{{file("a", "")}},
+			got:   [][]Entry{{File("a", "").With(func(h *tar.Header) { h.ModTime = since })}},
+			want:  [][]Entry{{File("a", "")}},
 			opts:  CompareOptions{Since: since},
 			diffs: []string{"file a modified: got 2026-01-02T04:04:05Z, want 2026-01-02T03:04:05Z"},
 		},
@@ -240,12 +170,12 @@ func TestCompareFiles(t *testing.T) {
 
 func TestCompareConfigs(t *testing.T) {
 	t.Parallel()
-	base := image(t, []entry{file("a", "")})
+	base := image(t, []Entry{File("a", "")})
 	tests := map[string]struct {
 		change func(*v1.ConfigFile)
 		diffs  []string
 	}{
-		"time": {change: func(c *v1.ConfigFile) { c.Created.Time = past }},
+		"time": {change: func(c *v1.ConfigFile) { c.Created.Time = Past() }},
 		"environment's order": {
 			change: func(c *v1.ConfigFile) { c.Config.Env = []string{"B=2", "A=1"} },
 			diffs:  []string{`config config.Env: got ["B=2","A=1"], want ["A=1","B=2"]`},
@@ -254,7 +184,7 @@ func TestCompareConfigs(t *testing.T) {
 			change: func(c *v1.ConfigFile) { c.History[0].EmptyLayer = true },
 			diffs:  []string{`history 0: got {"created_by":"COPY . .","empty_layer":true}, want {"created_by":"COPY . ."}`},
 		},
-		"history's time": {change: func(c *v1.ConfigFile) { c.History[0].Created.Time = past }},
+		"history's time": {change: func(c *v1.ConfigFile) { c.History[0].Created.Time = Past() }},
 		"label": {
 			change: func(c *v1.ConfigFile) { c.Config.Labels = map[string]string{"a": "<b>"} },
 			diffs:  []string{`config config.Labels.a: got "<b>", want (none)`},
@@ -294,7 +224,7 @@ func TestCompareConfigs(t *testing.T) {
 
 func TestCompareRefusesHardLinkToNothing(t *testing.T) {
 	t.Parallel()
-	_, err := Compare(image(t, []entry{link("a", "b")}), image(t, []entry{file("a", "")}), CompareOptions{})
+	_, err := Compare(image(t, []Entry{Link("a", "b")}), image(t, []Entry{File("a", "")}), CompareOptions{})
 	if err == nil || err.Error() != "layer 0: a: hard link to b, which is not there" {
 		t.Errorf("got error %v, want one that names the link", err)
 	}

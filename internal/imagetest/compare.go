@@ -1,9 +1,4 @@
-// Package enginetest tries the action as GitHub's runner runs it, on a Docker
-// engine, and compares what it builds with what BuildKit builds.
-//
-// Everything but the comparison lives in the tests: they need an engine, root,
-// and base images that they make from Debian's packages.
-package enginetest
+package imagetest
 
 import (
 	"bytes"
@@ -53,11 +48,11 @@ func Compare(got, want v1.Image, opts CompareOptions) ([]Difference, error) {
 	if err != nil {
 		return nil, err
 	}
-	gotTree, err := flatten(got)
+	gotTree, err := Flatten(got)
 	if err != nil {
 		return nil, err
 	}
-	wantTree, err := flatten(want)
+	wantTree, err := Flatten(want)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package enginetest
+package imagetest
 
 import (
 	"archive/tar"
@@ -22,21 +22,21 @@ type inode struct {
 	sum    string
 }
 
-// tree is a root filesystem: paths without a leading slash, "" for the root itself.
-type tree map[string]*inode
+// Tree is a root filesystem by paths without a leading slash, "" for the root itself.
+type Tree map[string]*inode
 
 const (
 	whiteout = ".wh."
 	opaque   = ".wh..wh..opq"
 )
 
-// flatten applies an image's layers one over the other.
-func flatten(img v1.Image) (tree, error) {
+// Flatten applies an image's layers one over the other.
+func Flatten(img v1.Image) (Tree, error) {
 	layers, err := img.Layers()
 	if err != nil {
 		return nil, fmt.Errorf("image layers: %w", err)
 	}
-	files := tree{}
+	files := Tree{}
 	for i, layer := range layers {
 		rc, err := layer.Uncompressed()
 		if err != nil {
@@ -54,7 +54,7 @@ func flatten(img v1.Image) (tree, error) {
 }
 
 // apply puts one layer over the tree.
-func (t tree) apply(r io.Reader) error {
+func (t Tree) apply(r io.Reader) error {
 	lower := maps.Clone(t)
 	tr := tar.NewReader(r)
 	for {
@@ -84,7 +84,7 @@ func (t tree) apply(r io.Reader) error {
 
 // removeLower removes what lower layers hold below the folder prefix, and keeps what
 // this layer has put there already.
-func (t tree) removeLower(lower tree, prefix string) {
+func (t Tree) removeLower(lower Tree, prefix string) {
 	for name, node := range lower {
 		if strings.HasPrefix(name, prefix) && name != prefix && t[name] == node {
 			delete(t, name)
@@ -92,7 +92,7 @@ func (t tree) removeLower(lower tree, prefix string) {
 	}
 }
 
-func (t tree) add(name string, header *tar.Header, content io.Reader) error {
+func (t Tree) add(name string, header *tar.Header, content io.Reader) error {
 	if header.Typeflag == tar.TypeLink {
 		target := strings.TrimPrefix(path.Clean("/"+header.Linkname), "/")
 		node, ok := t[target]
@@ -118,7 +118,7 @@ func (t tree) add(name string, header *tar.Header, content io.Reader) error {
 }
 
 // links gives for each inode with several paths all of them, by the first one.
-func (t tree) links() map[string]string {
+func (t Tree) links() map[string]string {
 	groups := map[*inode][]string{}
 	for name, node := range t {
 		groups[node] = append(groups[node], name)
@@ -134,7 +134,7 @@ func (t tree) links() map[string]string {
 	return links
 }
 
-func compareTrees(got, want tree, opts CompareOptions) []Difference {
+func compareTrees(got, want Tree, opts CompareOptions) []Difference {
 	diffs := compareMaps("hard links of", got.links(), want.links())
 	all := maps.Clone(got)
 	maps.Copy(all, want)
