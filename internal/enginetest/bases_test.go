@@ -56,7 +56,7 @@ func bases() []base {
 		{
 			Name:   "library/busybox:1",
 			Config: v1.Config{Env: []string{path}, Cmd: []string{"sh"}},
-			Recipe: 2,
+			Recipe: 3,
 		},
 		{
 			Name:     "library/maven:3-eclipse-temurin-17",
