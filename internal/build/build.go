@@ -32,6 +32,13 @@ type Images interface {
 	Resolve(ctx context.Context, ref string, platform v1.Platform) (v1.Hash, v1.Image, error)
 }
 
+// Fetcher is an Images that can download several layers side by side, ahead of
+// their use.
+type Fetcher interface {
+	// Fetch downloads those of layers that are still in a registry.
+	Fetch(ctx context.Context, layers ...v1.Layer) error
+}
+
 // Options says what to build.
 type Options struct {
 	// Context is the folder of the build context. Required.
@@ -104,6 +111,9 @@ func Build(ctx context.Context, opts Options) (*Result, error) {
 // overlays can be mounted, and as plain folders otherwise.
 func storeOptions(opts Options) (snapshot.Options, error) {
 	o := snapshot.Options{Dir: opts.Dir, Progress: opts.Progress}
+	if fetcher, ok := opts.Images.(Fetcher); ok {
+		o.Fetch = fetcher.Fetch
+	}
 	if opts.Sandbox == nil || opts.Sandbox.Name() != namespacesName {
 		return o, nil
 	}

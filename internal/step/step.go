@@ -230,3 +230,8 @@ func (i images) Resolve(ctx context.Context, ref string, platform v1.Platform) (
 	}
 	return found.Digest, found.Image, nil
 }
+
+// Fetch implements build.Fetcher.
+func (i images) Fetch(ctx context.Context, layers ...v1.Layer) error {
+	return i.client.Fetch(ctx, layers...)
+}

@@ -28,16 +28,19 @@ type overlay struct {
 	lowers []string
 }
 
-func (s *Store) lower(ctx context.Context, l v1.Layer) (string, error) {
-	diffID, err := l.DiffID()
-	if err != nil {
-		return "", fmt.Errorf("layer: %w", err)
-	}
+// lowerKey names a lower folder. A layer that a chain holds several times, such
+// as the empty one, has a folder for each time: overlayfs refuses one folder twice.
+type lowerKey struct {
+	diffID v1.Hash
+	copy   int
+}
+
+func (s *Store) lower(ctx context.Context, key lowerKey, l v1.Layer) (string, error) {
 	s.mu.Lock()
-	low := s.lowers[diffID]
+	low := s.lowers[key]
 	if low == nil {
 		low = &lower{}
-		s.lowers[diffID] = low
+		s.lowers[key] = low
 	}
 	s.mu.Unlock()
 	low.once.Do(func() {
@@ -54,8 +57,17 @@ func (s *Store) lower(ctx context.Context, l v1.Layer) (string, error) {
 // mount mounts chain, with an upper folder unless it is only to be read.
 func (s *Store) mount(ctx context.Context, chain []v1.Layer, writable bool) (*overlay, error) {
 	o := &overlay{store: s}
+	if err := s.fetch(ctx, chain); err != nil {
+		return nil, err
+	}
+	copies := map[v1.Hash]int{}
 	for _, l := range slices.Backward(chain) {
-		dir, err := s.lower(ctx, l)
+		diffID, err := l.DiffID()
+		if err != nil {
+			return nil, fmt.Errorf("layer: %w", err)
+		}
+		dir, err := s.lower(ctx, lowerKey{diffID, copies[diffID]}, l)
+		copies[diffID]++
 		if err != nil {
 			return nil, err
 		}
@@ -127,8 +139,8 @@ func (t *Tree) commitOverlay(ctx context.Context, id string) (*Ref, error) {
 	low.once.Do(func() {})
 	t.store.mu.Lock()
 	defer t.store.mu.Unlock()
-	if t.store.lowers[diffID] == nil {
-		t.store.lowers[diffID] = low
+	if key := (lowerKey{diffID: diffID}); t.store.lowers[key] == nil {
+		t.store.lowers[key] = low
 	}
 	return ref, nil
 }

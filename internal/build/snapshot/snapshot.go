@@ -39,6 +39,9 @@ type Options struct {
 	IgnoreOwner bool
 	// SourceDateEpoch clamps the times in layers. Default: times as they are.
 	SourceDateEpoch *time.Time
+	// Fetch downloads the layers among a chain that are still in a registry, side
+	// by side, before they are read one after the other; it may be nil.
+	Fetch func(ctx context.Context, layers ...v1.Layer) error
 	// Progress receives events; it may be nil.
 	Progress progress.Func
 }
@@ -50,7 +53,7 @@ type Store struct {
 
 	mu     sync.Mutex
 	parked map[*Ref]*folder
-	lowers map[v1.Hash]*lower
+	lowers map[lowerKey]*lower
 }
 
 // New makes a Store in opts.Dir.
@@ -60,7 +63,7 @@ func New(opts Options) (*Store, error) {
 			return nil, fmt.Errorf("snapshot store: %w", err)
 		}
 	}
-	return &Store{opts: opts, parked: map[*Ref]*folder{}, lowers: map[v1.Hash]*lower{}}, nil
+	return &Store{opts: opts, parked: map[*Ref]*folder{}, lowers: map[lowerKey]*lower{}}, nil
 }
 
 // Dir is a new empty folder in the store, for the caller's own use.

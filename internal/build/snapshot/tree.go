@@ -96,6 +96,10 @@ func (s *Store) unpack(ctx context.Context, ref *Ref, chain []v1.Layer, outline 
 		opts.Keep = func(path string) bool { return path == "etc/passwd" || path == "etc/group" }
 	}
 	begin := time.Now()
+	if err := s.fetch(ctx, chain); err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, err
+	}
 	var bytes int64
 	for _, l := range chain {
 		size, err := apply(ctx, dir, l, opts)
@@ -109,6 +113,13 @@ func (s *Store) unpack(ctx context.Context, ref *Ref, chain []v1.Layer, outline 
 		s.opts.Progress.Emit(progress.BaseUnpacked{Ref: ref.name, Layers: len(chain), Size: bytes, Duration: time.Since(begin)})
 	}
 	return &folder{path: dir, outline: outline && len(chain) > 0}, nil
+}
+
+func (s *Store) fetch(ctx context.Context, chain []v1.Layer) error {
+	if s.opts.Fetch == nil {
+		return nil
+	}
+	return s.opts.Fetch(ctx, chain...)
 }
 
 func apply(ctx context.Context, dir string, l v1.Layer, opts layer.ApplyOptions) (int64, error) {
