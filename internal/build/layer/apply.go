@@ -2,6 +2,7 @@ package layer
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -69,6 +70,7 @@ func Apply(ctx context.Context, root string, r io.Reader, opts ApplyOptions) (Ap
 		return ApplyResult{}, fmt.Errorf("layer: %w", err)
 	}
 	defer a.close()
+	r = bufio.NewReaderSize(r, 256<<10) // A header is read in pieces of 512 bytes.
 	tr := tar.NewReader(r)
 	for {
 		if err := ctx.Err(); err != nil {
