@@ -286,7 +286,7 @@ func (w *world) outcome(t *testing.T, code int) map[string]string {
 	if failures != want {
 		t.Errorf("got %d error annotations with exit code %d, want %d", failures, code, want)
 	}
-	for _, noise := range []string{"%!", "<nil>", "context canceled", "context deadline exceeded", "operation error", "https response error", "runtime error"} {
+	for _, noise := range []string{"%!", "<nil>", "context canceled", "context deadline exceeded", "runtime error", "SDK 20"} {
 		if strings.Contains(text, noise) {
 			t.Errorf("the log has %q in it, which is Go's and not the user's language", noise)
 		}

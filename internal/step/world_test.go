@@ -19,7 +19,9 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -56,7 +58,7 @@ type settings struct {
 	role       emulator.Role
 	repository emulator.Repository
 	service    emulator.Service
-	noService  bool
+	taken      string
 }
 
 // newWorld is an account in which the defaults work, changed by lines of
@@ -89,7 +91,10 @@ func newWorld(t *testing.T, env map[string]string, lines, definition string) *wo
 	if _, err := w.cloud.AddRole(s.role); err != nil {
 		t.Fatal(err)
 	}
-	w.cloud.AddRepository(s.repository)
+	uri := w.cloud.AddRepository(s.repository)
+	if s.taken != "" {
+		w.push(t, uri+":"+s.taken)
+	}
 	if _, err := w.cloud.AddService(s.service); err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +132,8 @@ func (w *world) set(t *testing.T, s *settings, word, value string) {
 		w.cloud.RemoveProvider("https://token.actions.githubusercontent.com")
 	case "immutable-tags":
 		s.repository.ImmutableTags = true
+	case "taken": // this tag names an image already
+		s.taken = value
 	case "no-circuit-breaker":
 		s.service.CircuitBreaker = nil
 	case "tasks": // how the tasks of later revisions behave, a JSON emulator.Behaviour
@@ -174,6 +181,22 @@ func (w *world) reset(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// push puts another image into the account's registry.
+func (w *world) push(t *testing.T, ref string) {
+	t.Helper()
+	client := ecr.New(ecr.Options{
+		Region: "eu-central-1", Credentials: credentials.NewStaticCredentialsProvider(userKey, userSecret, ""),
+		HTTPClient: &http.Client{Transport: w.cloud.RoundTripper()},
+	})
+	out, err := client.GetAuthorizationToken(t.Context(), &ecr.GetAuthorizationTokenInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pushImage(t, ref, image(t, map[string]string{"other": "other\n"}), w.cloud.RoundTripper(),
+		authn.FromConfig(authn.AuthConfig{Auth: *out.AuthorizationData[0].AuthorizationToken}))
+	w.skipCalls = len(w.cloud.Calls())
 }
 
 // deployAnother updates the service to a task definition of its own.
@@ -226,16 +249,21 @@ func newOtherRegistry(t *testing.T, host string) *otherRegistry {
 
 func (o *otherRegistry) push(t *testing.T, ref string, img v1.Image) {
 	t.Helper()
+	pushImage(t, ref, img, roundTrip(o.roundTrip), authn.Anonymous)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.written = 0
+}
+
+func pushImage(t *testing.T, ref string, img v1.Image, transport http.RoundTripper, auth authn.Authenticator) {
+	t.Helper()
 	tag, err := name.NewTag(ref)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := remote.Write(tag, img, remote.WithTransport(roundTrip(o.roundTrip)), remote.WithContext(t.Context())); err != nil {
+	if err := remote.Write(tag, img, remote.WithTransport(transport), remote.WithContext(t.Context()), remote.WithAuth(auth)); err != nil {
 		t.Fatal(err)
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.written = 0
 }
 
 func (o *otherRegistry) writes() int {
