@@ -56,7 +56,7 @@ func bases() []base {
 		{
 			Name:   "library/busybox:1",
 			Config: v1.Config{Env: []string{path}, Cmd: []string{"sh"}},
-			Recipe: 3,
+			Recipe: 4,
 		},
 		{
 			Name:     "library/maven:3-eclipse-temurin-17",
@@ -301,6 +301,9 @@ func busyboxLayers(ctx context.Context, work string) ([]string, error) {
 		imagetest.Folder("usr/share"), imagetest.Folder("var"), imagetest.Folder("var/old"),
 		imagetest.File("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n"),
 		imagetest.File("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
+		// Every container gets these two from its engine: the image's own must stay.
+		imagetest.File("etc/hosts", "192.0.2.1 base.example\n"),
+		imagetest.File("etc/resolv.conf", "nameserver 192.0.2.1\n"),
 		imagetest.File("etc/removed", "a later layer removes this\n"),
 		imagetest.File("var/old/removed", "a later layer hides this\n"),
 		imagetest.Folder("tmp").Mode(0o1777), imagetest.Folder("var/tmp").Mode(0o1777))
