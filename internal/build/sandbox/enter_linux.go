@@ -70,7 +70,13 @@ func Enter(args, environ []string) Entry {
 // harden keeps other processes out of this one's memory and /proc folder, dumps
 // of it off the disk and its files out of its children.
 func harden() error {
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+	// The hard limit stays: it is the processes' of a build too.
+	var core unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &core); err != nil {
+		return fmt.Errorf("core dumps: %w", err)
+	}
+	core.Cur = 0
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &core); err != nil {
 		return fmt.Errorf("core dumps stay on: %w", err)
 	}
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {

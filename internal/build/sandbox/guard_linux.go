@@ -10,11 +10,17 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/towline/towline/internal/build/sandbox/inroot"
 )
 
 // guarded is a file as it was.
 type guarded struct {
+	name string // as Options.Guard has it
+	// path leads there by the open folder: a process that moves or hides the
+	// folder does not escape.
 	path    string
+	dir     *os.File
 	missing bool
 	attributes
 	content []byte
@@ -28,31 +34,61 @@ func same(a, b unix.Stat_t) bool {
 
 // record reads the files. Those that do not exist must not exist later either;
 // what is no file, a device for one, cannot be guarded.
-func record(paths []string) ([]guarded, error) {
-	files := make([]guarded, 0, len(paths))
-	for _, path := range paths {
-		g := guarded{path: path}
-		var err error
-		g.attributes, err = readAttributes(path)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-			g.missing = true
-			files = append(files, g)
-			continue
-		}
+func record(names []string) (files []guarded, err error) {
+	defer func() {
 		if err != nil {
-			return nil, err
+			release(files)
 		}
-		if g.stat.Mode&unix.S_IFMT != unix.S_IFREG {
+	}()
+	for _, name := range names {
+		dir, openErr := openFolder(filepath.Dir(name))
+		if errors.Is(openErr, fs.ErrNotExist) || errors.Is(openErr, unix.ENOTDIR) {
 			continue
 		}
-		if g.content, err = os.ReadFile(path); err != nil { //nolint:gosec // a file of the runner's
-			return nil, err
+		if openErr != nil {
+			return files, openErr
 		}
-		g.seen = g.stat
-		files = append(files, g)
+		files = append(files, guarded{name: name, dir: dir, path: filepath.Join(inroot.ProcPath(dir), filepath.Base(name))})
+		if err = files[len(files)-1].read(); err != nil {
+			return files, fmt.Errorf("%s: %w", name, err)
+		}
 	}
 	return files, nil
 }
+
+func openFolder(name string) (*os.File, error) {
+	fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+func release(files []guarded) {
+	for i := range files {
+		_ = files[i].dir.Close()
+	}
+}
+
+func (g *guarded) read() error {
+	var err error
+	g.attributes, err = readAttributes(g.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		g.missing = true
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	g.seen = g.stat
+	if !g.regular() {
+		return nil
+	}
+	g.content, err = os.ReadFile(g.path)
+	return err
+}
+
+func (g *guarded) regular() bool { return g.stat.Mode&unix.S_IFMT == unix.S_IFREG }
 
 // restore undoes what happened to the files and lists those that had changed.
 func restore(files []guarded) (changed []string, err error) {
@@ -60,10 +96,10 @@ func restore(files []guarded) (changed []string, err error) {
 	for i := range files {
 		done, err := files[i].restore()
 		if err != nil {
-			errs = append(errs, fmt.Errorf("restore %s: %w", files[i].path, err))
+			errs = append(errs, fmt.Errorf("restore %s: %w", files[i].name, err))
 		}
 		if done {
-			changed = append(changed, files[i].path)
+			changed = append(changed, files[i].name)
 		}
 	}
 	return changed, errors.Join(errs...)
@@ -72,6 +108,8 @@ func restore(files []guarded) (changed []string, err error) {
 func (g *guarded) restore() (changed bool, err error) {
 	now, err := readAttributes(g.path)
 	switch {
+	case !g.missing && !g.regular():
+		return false, nil
 	case errors.Is(err, fs.ErrNotExist):
 		if g.missing {
 			return false, nil

@@ -126,9 +126,10 @@ func refuse(dest string) error {
 type swap struct {
 	root, aside string
 	journal     journal
+	fromImage   int // where the image's entries begin in the journal
 	// ours and ourEtc are what / and /etc are without an image.
 	ours, ourEtc attributes
-	// in holds the entries as they were when they came in.
+	// in holds the entries as they were when they had been moved.
 	in map[string]unix.Stat_t
 	// hostname is what the image has in /etc/hostname.
 	hostname []byte
@@ -168,7 +169,7 @@ func (w *swap) enter() error {
 	if err = w.moveAll("/etc", filepath.Join(w.aside, "etc"), etcMounts()); err != nil {
 		return err
 	}
-	fromImage := len(w.journal.done)
+	w.fromImage = len(w.journal.done)
 	if err = w.moveAll(w.root, "/", stays()); err != nil {
 		return err
 	}
@@ -187,7 +188,7 @@ func (w *swap) enter() error {
 	if err := rootAttrs.apply("/"); err != nil {
 		return err
 	}
-	for _, m := range w.journal.done[fromImage:] {
+	for _, m := range w.journal.done {
 		var st unix.Stat_t
 		if err := unix.Lstat(m.to, &st); err != nil {
 			return fmt.Errorf("%s: %w", m.to, err)
@@ -195,6 +196,20 @@ func (w *swap) enter() error {
 		w.in[m.to] = st
 	}
 	return nil
+}
+
+// comeBack brings our own entries back, and nothing else that a process that is
+// root may have put beside them.
+func (w *swap) comeBack() error {
+	mine := w.journal.done[:w.fromImage]
+	errs := []error{(&journal{done: mine}).undo()}
+	for _, m := range mine {
+		var now unix.Stat_t
+		if err := unix.Lstat(m.from, &now); err != nil || now.Ino != w.in[m.to].Ino || now.Dev != w.in[m.to].Dev {
+			errs = append(errs, fmt.Errorf("the command replaced %s of Towline's own", m.from))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (w *swap) enterEtc() error {
@@ -235,6 +250,9 @@ func (w *swap) leaveHostname() error {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // O_PATH
+	if info, statErr := f.Stat(); statErr != nil || !info.Mode().IsRegular() {
+		return statErr
+	}
 	return os.WriteFile(inroot.ProcPath(f), written, 0o600)
 }
 
@@ -274,7 +292,8 @@ func (a *attributes) applyIfRead(path string) error {
 // entries back. It goes on after an error.
 func (w *swap) leave() (moved []string, err error) {
 	var errs []error
-	for at, before := range w.in {
+	for _, m := range w.journal.done[w.fromImage:] {
+		at, before := m.to, w.in[m.to]
 		var now unix.Stat_t
 		if unix.Lstat(at, &now) == nil && now.Ino == before.Ino && now.Dev == before.Dev && now.Ctim == before.Ctim {
 			moved = append(moved, relative(at))
@@ -288,11 +307,7 @@ func (w *swap) leave() (moved []string, err error) {
 	if err == nil {
 		errs = append(errs, rootAttrs.apply(w.root))
 	}
-	back := &swap{}
-	errs = append(errs,
-		back.moveRest(filepath.Join(w.aside, "etc"), "/etc", nil),
-		back.moveRest(w.aside, "/", []string{"etc"}),
-		w.ourEtc.apply("/etc"), w.ours.apply("/"))
+	errs = append(errs, w.comeBack(), w.ourEtc.apply("/etc"), w.ours.apply("/"))
 	return moved, errors.Join(errs...)
 }
 

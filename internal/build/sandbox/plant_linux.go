@@ -8,31 +8,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/towline/towline/internal/build/sandbox/inroot"
 )
-
-// garden stands in for mounts where the kernel allows none: what would be
-// mounted is renamed or copied to its place, what was there waits aside, and
-// afterwards everything goes back.
-type garden struct {
-	root  string
-	aside string // an empty folder on root's filesystem
-	// elsewhere holds folders of root that are not taken from root but from /.
-	elsewhere []string
-	// refuse says why nothing can be planted at a path, or is nil.
-	refuse func(path string) error
-	// ready is called when there is a stub for every mount and nothing is
-	// planted yet, or is nil.
-	ready  func() error
-	plants []*plant
-	stubs  []*inroot.Stubs
-}
 
 // plant is one mount's stand-in.
 type plant struct {
@@ -72,86 +53,6 @@ func (t *parentTimes) giveBack() error {
 func (t *parentTimes) untouched() bool {
 	var now unix.Stat_t
 	return unix.Lstat(t.path, &now) == nil && now.Ino == t.after.Ino && now.Ctim == t.after.Ctim
-}
-
-// grow plants all mounts. After an error everything is as before.
-func (g *garden) grow(ctx context.Context, mounts []Mount, recursive bool) (err error) {
-	defer func() {
-		if err != nil {
-			_, clearErr := g.clear(context.WithoutCancel(ctx))
-			err = errors.Join(err, clearErr)
-		}
-	}()
-	mounts = slices.Clone(mounts)
-	slices.SortStableFunc(mounts, func(a, b Mount) int { return depth(a.Dest) - depth(b.Dest) })
-	places := map[string][]inroot.Stub{}
-	for _, m := range mounts {
-		stub, stubErr := m.stub()
-		if stubErr != nil {
-			return stubErr
-		}
-		root := g.rootOf(m.Dest)
-		places[root] = append(places[root], stub)
-	}
-	for root, list := range places {
-		stubs, stubErr := inroot.MakeStubs(root, list, recursive || root != g.root)
-		if stubErr != nil {
-			return stubErr
-		}
-		g.stubs = append(g.stubs, stubs)
-	}
-	if g.ready != nil {
-		if err = g.ready(); err != nil {
-			return err
-		}
-	}
-	for i, m := range mounts {
-		p := &plant{mount: m}
-		g.plants = append(g.plants, p)
-		if err = g.plant(p, g.shared(mounts, i), i); err != nil {
-			return fmt.Errorf("mount %s: %w", m.Dest, err)
-		}
-	}
-	for _, p := range g.plants {
-		if p.mount.ReadOnly && p.mount.Source != "" {
-			if p.before, err = survey(ctx, p.at, g.below(p)); err != nil {
-				return fmt.Errorf("mount %s: %w", p.mount.Dest, err)
-			}
-		}
-	}
-	return nil
-}
-
-func depth(dest string) int { return strings.Count(path.Clean(dest), "/") }
-
-func (g *garden) rootOf(dest string) string {
-	dest = path.Join("/", dest)
-	for _, dir := range g.elsewhere {
-		if strings.HasPrefix(dest, dir+"/") {
-			return "/"
-		}
-	}
-	return g.root
-}
-
-// shared says that another mount has the same source, or one inside it, so that
-// it must not be renamed away.
-func (g *garden) shared(mounts []Mount, i int) bool {
-	return slices.ContainsFunc(mounts, func(other Mount) bool {
-		a, b := mounts[i].Source+"/", other.Source+"/"
-		return other.Source != "" && other.Dest != mounts[i].Dest && (strings.HasPrefix(a, b) || strings.HasPrefix(b, a))
-	})
-}
-
-// below lists the plants inside p.
-func (g *garden) below(p *plant) map[string]bool {
-	found := map[string]bool{}
-	for _, other := range g.plants {
-		if strings.HasPrefix(other.at, p.at+"/") {
-			found[other.at] = true
-		}
-	}
-	return found
 }
 
 func (g *garden) plant(p *plant, shared bool, i int) error {
@@ -287,41 +188,6 @@ func (p *plant) placeSecret() error {
 	return unix.Fchmod(int(f.Fd()), p.mount.Mode)
 }
 
-// clear takes everything back and lists the paths in root that only we touched.
-// It goes on after an error: as much as possible has to be as before.
-func (g *garden) clear(ctx context.Context) (touched []string, err error) {
-	var errs []error
-	for _, p := range g.plants {
-		if p.before == nil {
-			continue
-		}
-		if err := p.verify(ctx, g.below(p)); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	for _, stubs := range g.stubs {
-		for _, dir := range stubs.Touched() {
-			touched = append(touched, relative(dir))
-		}
-	}
-	for _, p := range slices.Backward(g.plants) {
-		if p.parent.path != "" && p.parent.untouched() {
-			touched = append(touched, relative(path.Dir(p.inRoot)))
-		}
-		if p.aside != "" && !p.stub {
-			touched = append(touched, relative(p.inRoot))
-		}
-		if err := g.pull(p); err != nil {
-			errs = append(errs, fmt.Errorf("mount %s: take back: %w", p.mount.Dest, err))
-		}
-	}
-	for _, stubs := range g.stubs {
-		errs = append(errs, stubs.Remove())
-	}
-	g.plants, g.stubs = nil, nil
-	return touched, errors.Join(errs...)
-}
-
 func (p *plant) verify(ctx context.Context, skip map[string]bool) error {
 	now, _ := p.where()
 	if now == "" {
@@ -361,31 +227,52 @@ func (g *garden) pull(p *plant) error {
 	if p.mount.IsSecret && p.file != nil {
 		errs = append(errs, p.wipe())
 	}
-	var parent parentTimes
-	home := p.at
-	if moved {
-		home = now
+	dir, name := filepath.Split(now)
+	if now == "" {
+		// Where it was, if that path still leads there without a link.
+		if parent := g.parent(p); parent != nil {
+			defer parent.Close() //nolint:errcheck // O_PATH
+			dir, name = inroot.ProcPath(parent)+"/.", filepath.Base(p.at)
+		}
 	}
-	_ = parent.take(filepath.Dir(home))
+	var times parentTimes
+	if dir != "" {
+		errs = append(errs, times.take(dir))
+	}
 	errs = append(errs, p.takeOut(now))
 	if p.file != nil {
 		errs = append(errs, p.file.Close())
 	}
-	if p.placed && now == "" {
-		errs = append(errs, g.removeIntruder(p))
+	if now == "" && dir != "" && p.placed {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
 	}
 	switch {
 	case p.aside == "":
 	case p.stub && moved:
 		errs = append(errs, os.Remove(p.aside))
-	case rename(p.aside, home) != nil:
+	case dir == "" || rename(p.aside, filepath.Join(dir, name)) != nil:
 		// Its folder is gone: the process removed it with all that it held.
 		errs = append(errs, os.RemoveAll(p.aside))
 	}
-	if parent.before.Ino != 0 {
-		_ = parent.giveBack()
+	if times.before.Ino != 0 {
+		errs = append(errs, times.giveBack())
 	}
 	return errors.Join(errs...)
+}
+
+// parent opens the folder that p was planted in, or gives nil when the process
+// removed it or put a link in its way.
+func (g *garden) parent(p *plant) *os.File {
+	dir := path.Dir(p.inRoot)
+	found, err := inroot.Look(g.rootOf(p.mount.Dest), dir)
+	if err != nil {
+		return nil
+	}
+	if !found.Exists() || found.Path != dir {
+		_ = found.Close()
+		return nil
+	}
+	return found.File
 }
 
 func (p *plant) takeOut(now string) error {
@@ -409,19 +296,4 @@ func (p *plant) takeOut(now string) error {
 func (p *plant) wipe() error {
 	_, err := p.file.WriteAt(make([]byte, len(p.mount.Secret)), 0)
 	return errors.Join(err, p.file.Truncate(0))
-}
-
-// removeIntruder removes what the process put where the plant was. Its path
-// must still lead there without a link.
-func (g *garden) removeIntruder(p *plant) error {
-	dir := path.Dir(p.inRoot)
-	found, err := inroot.Look(g.rootOf(p.mount.Dest), dir)
-	if err != nil {
-		return nil // there is no such folder any more
-	}
-	defer found.Close() //nolint:errcheck // O_PATH
-	if !found.Exists() || found.Path != dir {
-		return nil
-	}
-	return os.RemoveAll(p.at)
 }

@@ -10,27 +10,59 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/towline/towline/internal/build/sandbox/inroot"
 )
 
 // watch knows what a process must not change, where it shares our files.
 type watch struct {
-	own   map[string]bool // what changes by our own doing
 	files []guarded
-	trees map[string]map[string]fingerprint
+	trees []*guardedTree
 }
 
-func newWatch(ctx context.Context, opts Options) (*watch, error) {
-	w := &watch{own: map[string]bool{opts.StateDir: true}, trees: map[string]map[string]fingerprint{}}
-	var err error
+// guardedTree is a folder as it was.
+type guardedTree struct {
+	name   string
+	dir    *os.File
+	own    map[string]bool // what changes by our own doing
+	before map[string]fingerprint
+}
+
+func newWatch(ctx context.Context, opts Options) (w *watch, err error) {
+	w = &watch{}
+	defer func() {
+		if err != nil {
+			w.release()
+		}
+	}()
 	if w.files, err = record(opts.Guard); err != nil {
 		return nil, err
 	}
-	for _, tree := range opts.GuardTrees {
-		if w.trees[tree], err = survey(ctx, tree, w.own); err != nil {
+	for _, name := range opts.GuardTrees {
+		dir, openErr := openFolder(name)
+		if errors.Is(openErr, fs.ErrNotExist) {
+			continue
+		}
+		if openErr != nil {
+			return nil, openErr
+		}
+		tree := &guardedTree{name: name, dir: dir, own: map[string]bool{}}
+		w.trees = append(w.trees, tree)
+		if rel, relErr := filepath.Rel(name, opts.StateDir); relErr == nil {
+			tree.own[filepath.Join(inroot.ProcPath(dir), rel)] = true
+		}
+		if tree.before, err = survey(ctx, inroot.ProcPath(dir)+"/.", tree.own); err != nil {
 			return nil, err
 		}
 	}
 	return w, nil
+}
+
+func (w *watch) release() {
+	release(w.files)
+	for _, tree := range w.trees {
+		_ = tree.dir.Close()
+	}
 }
 
 // settle lets what happened to the files so far count as our own doing, and
@@ -39,7 +71,6 @@ func (w *watch) settle(ctx context.Context) error {
 	for i := range w.files {
 		f := &w.files[i]
 		var now unix.Stat_t
-		// Most are under another path at the time, and none of ours to change.
 		if !f.missing && unix.Lstat(f.path, &now) == nil && now.Ino == f.stat.Ino && now.Dev == f.stat.Dev {
 			f.seen = now
 		}
@@ -72,18 +103,19 @@ func nextTick(ctx context.Context) error {
 }
 
 // check undoes what happened to the files, and lists those, and fails when a
-// tree has changed.
+// tree has changed. The watch is over then.
 func (w *watch) check(ctx context.Context) (restored []string, err error) {
+	defer w.release()
 	restored, err = restore(w.files)
 	errs := []error{err}
-	for tree, before := range w.trees {
-		after, err := survey(ctx, tree, w.own)
+	for _, tree := range w.trees {
+		after, err := survey(ctx, inroot.ProcPath(tree.dir)+"/.", tree.own)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		if name, found := differs(before, after); found {
-			errs = append(errs, fmt.Errorf("RUN modified the workspace: %s", filepath.Join(tree, name)))
+		if name, found := differs(tree.before, after); found {
+			errs = append(errs, fmt.Errorf("RUN modified the workspace: %s", filepath.Join(tree.name, name)))
 		}
 	}
 	return restored, errors.Join(errs...)

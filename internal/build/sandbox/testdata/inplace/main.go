@@ -23,6 +23,8 @@ import (
 // Step is one run.
 type Step struct {
 	Sandbox string
+	// Root is another root filesystem than the usual one.
+	Root    string
 	Script  string
 	Process sandbox.Process
 	Mounts  []sandbox.Mount
@@ -88,7 +90,11 @@ func run(ctx context.Context, entry sandbox.Entry) error {
 			report.Error = err.Error()
 		} else {
 			report.Name = s.Name()
-			one(ctx, s, root, step, &report)
+			at := root
+			if step.Root != "" {
+				at = step.Root
+			}
+			one(ctx, s, at, step, &report)
 		}
 		look(root, step, &report)
 		if err := json.NewEncoder(os.Stdout).Encode(report); err != nil {

@@ -21,6 +21,7 @@ const (
 // step and report are testdata/inplace's Step and Report.
 type step struct {
 	Sandbox  string
+	Root     string
 	Script   string
 	Process  Process
 	Mounts   []Mount
@@ -80,7 +81,8 @@ func newContainer(t *testing.T) container {
 		"busybox":    busybox,
 		"applets":    []byte(applets),
 		"Dockerfile": []byte("FROM scratch\nCOPY towline busybox applets /towline/\nCOPY state /towline/state/\nENTRYPOINT [\"/towline/towline\"]\n"),
-		"state/.new": nil,
+		// Of a lower layer, folders cannot be renamed.
+		"state/lower/a-first/file": nil, "state/lower/etc/new": nil,
 	} {
 		write(t, dir, name, string(content))
 	}
@@ -148,7 +150,7 @@ func (r *report) checkOwn(t *testing.T, i int) {
 	if diff := cmp.Diff([]string{"hostname", "hosts", "mtab", "resolv.conf"}, r.Etc); diff != "" {
 		t.Errorf("step %d: /etc (-want +got):\n%s", i, diff)
 	}
-	if diff := cmp.Diff([]string{".new", "cache", "other", "root"}, r.State); diff != "" {
+	if diff := cmp.Diff([]string{"cache", "lower", "other", "root"}, r.State); diff != "" {
 		t.Errorf("step %d: /towline/state (-want +got):\n%s", i, diff)
 	}
 	if len(r.Processes) > 0 {
@@ -167,9 +169,26 @@ func (r *report) checkOwn(t *testing.T, i int) {
 	}
 }
 
-func TestInPlaceHidesTowline(t *testing.T) {
+func TestInPlace(t *testing.T) {
 	t.Parallel()
 	c := newContainer(t)
+	for name, test := range map[string]func(*testing.T, container){
+		"hides Towline": inPlaceHidesTowline,
+		"changes":       inPlaceChanges,
+		"guards":        inPlaceGuards,
+		"mounts":        inPlaceMounts,
+		"users":         inPlaceUsers,
+		"undoes":        inPlaceUndoes,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, c)
+		})
+	}
+}
+
+func inPlaceHidesTowline(t *testing.T, c container) {
+	t.Helper()
 	reports := c.run(t,
 		step{Script: "cat /proc/1/environ; head -c 10 /proc/1/mem; cat /proc/1/cmdline; readlink /proc/1/exe; readlink /proc/1/root; ls -l /proc/1/fd/; cat /proc/*/environ; env"},
 		step{Script: "ls /proc/self/fd; readlink /proc/self/fd/0; echo visible >/dev/stdout", Process: Process{User: "app"}},
@@ -190,9 +209,8 @@ func TestInPlaceHidesTowline(t *testing.T) {
 	}
 }
 
-func TestInPlaceChanges(t *testing.T) {
-	t.Parallel()
-	c := newContainer(t)
+func inPlaceChanges(t *testing.T, c container) {
+	t.Helper()
 	reports := c.run(t,
 		step{Script: "mkdir /newdir && echo x >/newdir/file && echo app2:x:1:1::/:/bin/sh >>/etc/passwd && rm -r /tmp && touch /etc/new && chmod 700 /etc && mkdir /github; cat /etc/hostname"},
 		step{Script: "cat /newdir/file; ls -d /tmp 2>/dev/null; tr : ' ' </etc/passwd; stat -c %a /etc; ls -a /github; mv /home /moved; ln -s /proc /link; echo mine >/etc/hostname", Process: Process{Cwd: "/work/dir"}},
@@ -227,9 +245,8 @@ func TestInPlaceChanges(t *testing.T) {
 	}
 }
 
-func TestInPlaceGuards(t *testing.T) {
-	t.Parallel()
-	c := newContainer(t)
+func inPlaceGuards(t *testing.T, c container) {
+	t.Helper()
 	const dir = "/towline/state/self/github/"
 	reports := c.run(t,
 		step{Script: "echo EVIL=1 >>" + dir + "file_commands/set_env; echo 6.6.6.6 evil >/etc/hosts; echo /evil >" + dir + "file_commands/add_path; chmod 777 /etc/resolv.conf"},
@@ -240,7 +257,11 @@ func TestInPlaceGuards(t *testing.T) {
 		step{Script: "exit 7"},
 		step{Script: "echo x >" + dir + "workspace/src/main.c"},
 		step{Script: "/bin/nothing-there"},
+		step{Script: "echo EVIL=1 >" + dir + "file_commands/set_env; mv " + dir + " /towline/hidden; mkdir -p " + dir + "file_commands; echo ALREADY=there >" + dir + "file_commands/set_env"},
 	)
+	if !strings.Contains(reports[8].Error, "the command replaced /github of Towline's own") || len(reports[8].Result.Restored) == 0 {
+		t.Errorf("Towline's own entries moved: %+v", reports[8])
+	}
 	if diff := cmp.Diff([]string{"/github/file_commands/set_env", "/github/file_commands/add_path", "/etc/hosts", "/etc/resolv.conf"}, reports[0].Result.Restored); diff != "" {
 		t.Errorf("restored (-want +got):\n%s", diff)
 	}
@@ -267,9 +288,8 @@ func TestInPlaceGuards(t *testing.T) {
 	}
 }
 
-func TestInPlaceMounts(t *testing.T) {
-	t.Parallel()
-	c := newContainer(t)
+func inPlaceMounts(t *testing.T, c container) {
+	t.Helper()
 	const state = "/towline/state/"
 	secretMount := Mount{Dest: "/run/secrets/token", IsSecret: true, Secret: []byte("of the build"), Mode: 0o400, UID: 1000, GID: 1000}
 	reports := c.run(t,
@@ -298,32 +318,64 @@ func TestInPlaceMounts(t *testing.T) {
 			t.Errorf("step %d: got %q (%s), want %q", i, got, reports[i].Error, want)
 		}
 	}
-	for i, r := range reports {
-		t.Logf("%d %s %v %v", i, r.Error+"\n"+r.Output, r.Result.Moved, r.Sources)
+	if got, want := reports[3].Error, "mount /src is read-only, and the command changed /src/file"; got != want {
+		t.Errorf("read-only mount: got %q, want %q", got, want)
+	}
+	if out := reports[7].Output; !strings.HasPrefix(out, "original\ny\n") || strings.Contains(reports[8].Output, "pipes") {
+		t.Errorf("mounts in /dev: %s", out)
+	}
+	for i, want := range map[int]string{1: "cached\nmore\n", 5: "cached\nmore\nz\n"} {
+		if got := reports[i].Sources[state+"cache"]; got != want {
+			t.Errorf("step %d: the cache holds %q, want %q", i, got, want)
+		}
+	}
+	if slices.Contains(reports[0].Tree, "run/secrets drwxr-xr-x") || slices.Contains(reports[2].Tree, "src drwxr-xr-x") {
+		t.Errorf("stubs were left: %v %v", reports[0].Tree, reports[2].Tree)
 	}
 }
 
-func TestInPlaceUsers(t *testing.T) {
-	t.Parallel()
-	c := newContainer(t)
+func inPlaceUsers(t *testing.T, c container) {
+	t.Helper()
 	reports := c.run(t,
 		step{Script: "id; env; ulimit -n; cat /proc/self/status", Process: Process{User: "app", Ulimits: []Ulimit{{Name: "nofile", Soft: 100, Hard: 200}}}},
 		step{Script: "id", Process: Process{User: "app:extra"}},
 		step{Script: "id", Process: Process{User: "77:88"}},
 		step{Script: "id", Process: Process{User: "nobody"}},
-		step{Script: "nc 127.0.0.1 1; nc -l local:/tmp/socket & sleep 0.1; id", Process: Process{Network: NetworkNone, User: "app"}},
+		step{Script: "nc 127.0.0.1 1 2>&1", Process: Process{Network: NetworkNone, User: "app"}},
 		step{Script: "id", Sandbox: Namespaces},
 		step{Script: "id; ls /proc; cat /etc/hosts; ls /dev", Sandbox: Chroot, Process: Process{User: "app"}},
 	)
 	for i, want := range []string{
 		"uid=1000(app) gid=1000(app) groups=1000(app),2000(extra)\n",
-		"uid=1000(app) gid=2000(extra) groups=2000(extra)\n", "uid=77 gid=88 groups=88\n", "", "nc: socket", "", "uid=1000(app)",
+		"uid=1000(app) gid=2000(extra) groups=2000(extra)\n", "uid=77 gid=88 groups=88\n", "", "nc: socket: Address family not supported by protocol\n", "", "uid=1000(app)",
 	} {
 		if !strings.HasPrefix(reports[i].Output, want) {
 			t.Errorf("step %d: got %q (%s), want %q", i, reports[i].Output, reports[i].Error, want)
 		}
 	}
-	for i, r := range reports {
-		t.Logf("%d %s %s %v", i, r.Error, r.Output, r.Tree)
+	if !strings.Contains(reports[5].Error, "the kernel or the container runtime refuses them") {
+		t.Errorf("namespaces: %s", reports[5].Error)
+	}
+	if reports[6].Name != "chroot" || reports[6].Warning == "" {
+		t.Errorf("chroot: %+v", reports[6])
+	}
+}
+
+// What cannot be swapped in is told, and everything is as before.
+func inPlaceUndoes(t *testing.T, c container) {
+	t.Helper()
+	reports := c.run(t,
+		step{Script: "true", Root: "/towline/state/lower"},
+		step{Script: "ls /", Mounts: []Mount{{Dest: "/proc/x", Tmpfs: true}}},
+		step{Script: "ls /"},
+	)
+	if r := reports[0]; !strings.Contains(r.Error, "invalid cross-device link") {
+		t.Errorf("folders of a lower layer: %+v", r)
+	}
+	if r := reports[1]; r.Error != "mount /proc/x: /proc/x is the container's own, which needs the namespaces sandbox" {
+		t.Errorf("mount in /proc: %+v", r)
+	}
+	if r := reports[2]; r.Error != "" || r.Output != "bin\ndev\netc\nhome\nproc\nroot\nsys\ntmp\ntowline\nvar\n" {
+		t.Errorf("afterwards: %+v", r)
 	}
 }
