@@ -88,10 +88,24 @@ func Apply(ctx context.Context, root string, r io.Reader, opts ApplyOptions) (Ap
 			return a.res, fmt.Errorf("layer entry %q: %w", hdr.Name, err)
 		}
 	}
-	if _, err := io.Copy(io.Discard, r); err != nil {
+	if err := a.drain(ctx, r); err != nil {
 		return a.res, fmt.Errorf("layer tar: %w", err)
 	}
 	return a.res, a.finish()
+}
+
+// drain reads what follows the tar's end, so that a digest of the stream is right.
+func (a *applier) drain(ctx context.Context, r io.Reader) error {
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if _, err := r.Read(a.buf); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 // cleanName gives an entry's or a link's name as a clean path relative to the
@@ -259,14 +273,14 @@ func (a *applier) hardlink(name string, hdr *tar.Header) error {
 	if err != nil {
 		return fmt.Errorf("hard link to %q: %w", hdr.Linkname, err)
 	}
-	if to, err := a.tree.find(dir, true); err != nil || to.join(base) == from.join(targetBase) {
-		return err
+	if to, toErr := a.tree.find(dir, true); toErr != nil || to.join(base) == from.join(targetBase) {
+		return toErr
 	}
 	source := from.path
 	_, err = a.put(dir, base, func(p *folder) error {
-		from, err := a.tree.find(source, false)
-		if err != nil {
-			return err
+		from, fromErr := a.tree.find(source, false) // Anew: put may have closed it.
+		if fromErr != nil {
+			return fromErr
 		}
 		return unix.Linkat(from.fd, targetBase, p.fd, base, 0)
 	})

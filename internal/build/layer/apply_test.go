@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -108,9 +109,7 @@ func TestApply(t *testing.T) {
 			for _, path := range tt.gone {
 				delete(want, path)
 			}
-			for path, is := range tt.set {
-				want[path] = is
-			}
+			maps.Copy(want, tt.set)
 			for i := range tt.layer {
 				if tt.layer[i].typ == tar.TypeXGlobalHeader {
 					continue
@@ -266,6 +265,7 @@ func TestApplyAttributes(t *testing.T) {
 		return it
 	}
 	root := t.TempDir()
+	t.Cleanup(func() { _ = os.Chmod(filepath.Join(root, "d"), 0o755) })
 	res := apply(t, root, tarOf(t,
 		mine(item{typ: tar.TypeDir, name: "d", mode: 0o1555, mtime: old, xattrs: map[string]string{"user.k": "v"}}),
 		mine(item{typ: tar.TypeReg, name: "d/setuid", mode: 0o6755, data: "x", mtime: far, xattrs: map[string]string{"user.bin": "\x00\xff="}}),

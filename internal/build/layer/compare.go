@@ -14,7 +14,7 @@ func Compare(before, after *Index, touched map[string]bool) []Change {
 	var changes []Change
 	old, now := before.entries, after.entries
 	for len(old) > 0 || len(now) > 0 {
-		order := 0
+		var order int
 		switch {
 		case len(old) == 0:
 			order = 1

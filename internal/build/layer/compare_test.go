@@ -23,87 +23,81 @@ func changesOf(changes []Change) []string {
 
 func TestCompare(t *testing.T) {
 	t.Parallel()
-	must := func(t *testing.T, err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	at := time.Unix(1_000_000_000, 5)
 	tests := map[string]struct {
-		change  func(t *testing.T, root string)
+		change  func(do func(error), root string)
 		touched map[string]bool
 		want    []string
 	}{
-		"nothing": {change: func(*testing.T, string) {}},
-		"added": {change: func(t *testing.T, root string) {
-			write(t, filepath.Join(root, "d/new/x"), "x")
+		"nothing": {change: func(func(error), string) {}},
+		"added": {change: func(do func(error), root string) {
+			do(writeFile(filepath.Join(root, "d/new/x"), "x"))
 		}, want: []string{"added d/new", "added d/new/x"}},
-		"same size and time": {change: func(t *testing.T, root string) {
-			must(t, os.WriteFile(filepath.Join(root, "d/f"), []byte("g"), 0o644))
-			must(t, os.Chtimes(filepath.Join(root, "d/f"), at, at))
+		"same size and time": {change: func(do func(error), root string) {
+			do(os.WriteFile(filepath.Join(root, "d/f"), []byte("g"), 0o644))
+			do(os.Chtimes(filepath.Join(root, "d/f"), at, at))
 		}, want: []string{"modified d/f"}},
-		"replaced by its like": {change: func(t *testing.T, root string) {
-			write(t, filepath.Join(root, "new"), "f")
-			must(t, os.Chtimes(filepath.Join(root, "new"), at, at))
-			must(t, os.Rename(filepath.Join(root, "new"), filepath.Join(root, "d/f")))
+		"replaced by its like": {change: func(do func(error), root string) {
+			do(writeFile(filepath.Join(root, "new"), "f"))
+			do(os.Chtimes(filepath.Join(root, "new"), at, at))
+			do(os.Rename(filepath.Join(root, "new"), filepath.Join(root, "d/f")))
 		}, want: []string{"modified d/f"}},
-		"symlink's time": {change: func(t *testing.T, root string) {
-			must(t, unix.Lutimes(filepath.Join(root, "s"), []unix.Timeval{{Sec: 5}, {Sec: 5}}))
+		"symlink's time": {change: func(do func(error), root string) {
+			do(unix.Lutimes(filepath.Join(root, "s"), []unix.Timeval{{Sec: 5}, {Sec: 5}}))
 		}, want: []string{"modified s"}},
-		"symlink's target": {change: func(t *testing.T, root string) {
-			must(t, os.Remove(filepath.Join(root, "s")))
-			must(t, os.Symlink("f", filepath.Join(root, "s")))
-			must(t, unix.Lutimes(filepath.Join(root, "s"), []unix.Timeval{{Sec: 1_000_000_000}, {Sec: 1_000_000_000}}))
+		"symlink's target": {change: func(do func(error), root string) {
+			do(os.Remove(filepath.Join(root, "s")))
+			do(os.Symlink("f", filepath.Join(root, "s")))
+			do(unix.Lutimes(filepath.Join(root, "s"), []unix.Timeval{{Sec: 1_000_000_000}, {Sec: 1_000_000_000}}))
 		}, want: []string{"modified s"}},
-		"symlink made anew": {change: func(t *testing.T, root string) {
-			must(t, os.Remove(filepath.Join(root, "s")))
-			must(t, os.Symlink("d", filepath.Join(root, "s")))
-			must(t, unix.Lutimes(filepath.Join(root, "s"), []unix.Timeval{{Sec: 1_000_000_000}, {Sec: 1_000_000_000}}))
+		"symlink made anew": {change: func(do func(error), root string) {
+			do(os.Remove(filepath.Join(root, "s")))
+			do(os.Symlink("d", filepath.Join(root, "s")))
+			do(unix.Lutimes(filepath.Join(root, "s"), []unix.Timeval{{Sec: 1_000_000_000}, {Sec: 1_000_000_000}}))
 		}},
-		"deleted": {change: func(t *testing.T, root string) {
-			must(t, os.RemoveAll(filepath.Join(root, "d")))
+		"deleted": {change: func(do func(error), root string) {
+			do(os.RemoveAll(filepath.Join(root, "d")))
 		}, want: []string{"deleted d"}},
-		"folder to file": {change: func(t *testing.T, root string) {
-			must(t, os.RemoveAll(filepath.Join(root, "d")))
-			write(t, filepath.Join(root, "d"), "x")
+		"folder to file": {change: func(do func(error), root string) {
+			do(os.RemoveAll(filepath.Join(root, "d")))
+			do(writeFile(filepath.Join(root, "d"), "x"))
 		}, want: []string{"modified d"}},
-		"file to folder": {change: func(t *testing.T, root string) {
-			must(t, os.Remove(filepath.Join(root, "d/f")))
-			write(t, filepath.Join(root, "d/f/x"), "x")
+		"file to folder": {change: func(do func(error), root string) {
+			do(os.Remove(filepath.Join(root, "d/f")))
+			do(writeFile(filepath.Join(root, "d/f/x"), "x"))
 		}, want: []string{"modified d/f", "added d/f/x"}},
-		"folder made anew": {change: func(t *testing.T, root string) {
-			must(t, os.RemoveAll(filepath.Join(root, "d")))
-			write(t, filepath.Join(root, "d/x"), "x")
+		"folder made anew": {change: func(do func(error), root string) {
+			do(os.RemoveAll(filepath.Join(root, "d")))
+			do(writeFile(filepath.Join(root, "d/x"), "x"))
 		}, want: []string{"deleted d/f", "deleted d/sub", "added d/x"}},
-		"folder's time alone": {change: func(t *testing.T, root string) {
-			must(t, os.Chtimes(filepath.Join(root, "d"), at, at))
-			must(t, os.WriteFile(filepath.Join(root, "d/sub/tmp"), nil, 0o600))
-			must(t, os.Remove(filepath.Join(root, "d/sub/tmp")))
+		"folder's time alone": {change: func(do func(error), root string) {
+			do(os.Chtimes(filepath.Join(root, "d"), at, at))
+			do(os.WriteFile(filepath.Join(root, "d/sub/tmp"), nil, 0o600))
+			do(os.Remove(filepath.Join(root, "d/sub/tmp")))
 		}},
-		"folder's mode": {change: func(t *testing.T, root string) {
-			must(t, os.Chmod(filepath.Join(root, "d"), 0o700))
+		"folder's mode": {change: func(do func(error), root string) {
+			do(os.Chmod(filepath.Join(root, "d"), 0o700))
 		}, want: []string{"modified d"}},
-		"folder's attribute": {change: func(t *testing.T, root string) {
-			must(t, unix.Setxattr(filepath.Join(root, "d"), "user.k", []byte("v"), 0))
+		"folder's attribute": {change: func(do func(error), root string) {
+			do(unix.Setxattr(filepath.Join(root, "d"), "user.k", []byte("v"), 0))
 		}, want: []string{"modified d"}},
-		"linked": {change: func(t *testing.T, root string) {
-			must(t, os.Link(filepath.Join(root, "d/f"), filepath.Join(root, "d/g")))
+		"linked": {change: func(do func(error), root string) {
+			do(os.Link(filepath.Join(root, "d/f"), filepath.Join(root, "d/g")))
 		}, want: []string{"modified d/f", "added d/g"}},
-		"renamed in and out": {change: func(t *testing.T, root string) {
-			must(t, os.Rename(filepath.Join(root, "top"), filepath.Join(root, "aside")))
-			must(t, os.Rename(filepath.Join(root, "aside"), filepath.Join(root, "top")))
+		"renamed in and out": {change: func(do func(error), root string) {
+			do(os.Rename(filepath.Join(root, "top"), filepath.Join(root, "aside")))
+			do(os.Rename(filepath.Join(root, "aside"), filepath.Join(root, "top")))
 		}, touched: map[string]bool{"top": true}},
-		"renamed and written": {change: func(t *testing.T, root string) {
-			must(t, os.WriteFile(filepath.Join(root, "top"), []byte("other"), 0o644))
+		"renamed and written": {change: func(do func(error), root string) {
+			do(os.WriteFile(filepath.Join(root, "top"), []byte("other"), 0o644))
 		}, touched: map[string]bool{"top": true}, want: []string{"modified top"}},
-		"renamed and linked": {change: func(t *testing.T, root string) {
-			must(t, os.Link(filepath.Join(root, "top"), filepath.Join(root, "top2")))
+		"renamed and linked": {change: func(do func(error), root string) {
+			do(os.Link(filepath.Join(root, "top"), filepath.Join(root, "top2")))
 		}, touched: map[string]bool{"top": true}, want: []string{"modified top", "added top2"}},
-		"names between": {change: func(t *testing.T, root string) {
-			write(t, filepath.Join(root, "d-x"), "x")
-			write(t, filepath.Join(root, "d.x"), "x")
-			must(t, os.RemoveAll(filepath.Join(root, "d/sub")))
+		"names between": {change: func(do func(error), root string) {
+			do(writeFile(filepath.Join(root, "d-x"), "x"))
+			do(writeFile(filepath.Join(root, "d.x"), "x"))
+			do(os.RemoveAll(filepath.Join(root, "d/sub")))
 		}, want: []string{"deleted d/sub", "added d-x", "added d.x"}},
 	}
 	for name, tt := range tests {
@@ -113,11 +107,16 @@ func TestCompare(t *testing.T) {
 			write(t, filepath.Join(root, "d/f"), "f")
 			write(t, filepath.Join(root, "d/sub/x"), "x")
 			write(t, filepath.Join(root, "top"), "t")
-			must(t, os.Symlink("d", filepath.Join(root, "s")))
-			must(t, os.Chtimes(filepath.Join(root, "d/f"), at, at))
-			must(t, unix.Lutimes(filepath.Join(root, "s"), []unix.Timeval{{Sec: 1_000_000_000}, {Sec: 1_000_000_000}}))
+			do := func(err error) {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			do(os.Symlink("d", filepath.Join(root, "s")))
+			do(os.Chtimes(filepath.Join(root, "d/f"), at, at))
+			do(unix.Lutimes(filepath.Join(root, "s"), []unix.Timeval{{Sec: 1_000_000_000}, {Sec: 1_000_000_000}}))
 			before := settled(t, root)
-			tt.change(t, root)
+			tt.change(do, root)
 			diff(t, "changes", changesOf(Compare(before, scan(t, root), tt.touched)), tt.want)
 		})
 	}
@@ -136,14 +135,14 @@ func TestScan(t *testing.T) {
 	}
 	deep := strings.Repeat("d", 250)
 	for range 20 {
-		if err := r.Mkdir(deep, 0o755); err != nil {
+		if err = r.Mkdir(deep, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		next, err := r.OpenRoot(deep)
-		if err != nil {
-			t.Fatal(err)
+		next, nextErr := r.OpenRoot(deep)
+		if nextErr != nil {
+			t.Fatal(nextErr)
 		}
-		if err := next.WriteFile("f", []byte("x"), 0o600); err != nil {
+		if err = next.WriteFile("f", []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		_ = r.Close()
@@ -151,9 +150,9 @@ func TestScan(t *testing.T) {
 	}
 	_ = r.Close()
 	for _, jobs := range []int{0, 1, 8} {
-		x, err := Scan(t.Context(), root, ScanOptions{Jobs: jobs})
-		if err != nil {
-			t.Fatal(err)
+		x, scanErr := Scan(t.Context(), root, ScanOptions{Jobs: jobs})
+		if scanErr != nil {
+			t.Fatal(scanErr)
 		}
 		if x.Len() != 40 {
 			t.Errorf("got %d, want 40", x.Len())
@@ -163,7 +162,7 @@ func TestScan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd)
+	defer unix.Close(fd) //nolint:errcheck // only read from
 	if err := removeAll(fd, deep); err != nil {
 		t.Error(err)
 	}

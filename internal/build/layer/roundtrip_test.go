@@ -122,7 +122,7 @@ func TestOverlayRoundTrip(t *testing.T) {
 			diff(t, "mounted", dump(t, both, v), want)
 
 			// The same over two lower layers.
-			if err := scripted(both, scriptOf(seed+2000, 300), true); err != nil {
+			if err = scripted(both, scriptOf(seed+2000, 300), true); err != nil {
 				t.Fatal(err)
 			}
 			changes, err = Upper(t.Context(), upper, []string{low2, low1})

@@ -18,7 +18,7 @@ func scripted(root string, script []byte, privileged bool) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer r.Close() //nolint:errcheck // no content
 	s := &scriptRun{root: r, script: script, privileged: privileged}
 	for len(s.script) > 0 {
 		s.step()
@@ -139,7 +139,7 @@ func (s *scriptRun) attr(path, name, value string) {
 	if err != nil {
 		return
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	_ = unix.Fsetxattr(int(f.Fd()), name, []byte(value), 0)
 }
 
@@ -148,6 +148,6 @@ func (s *scriptRun) node(path string, mode uint32, dev int) {
 	if err != nil {
 		return
 	}
-	defer d.Close()
+	defer d.Close() //nolint:errcheck // only read from
 	_ = unix.Mknodat(int(d.Fd()), filepath.Base(path), mode, dev)
 }

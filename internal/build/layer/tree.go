@@ -264,7 +264,7 @@ func removeAll(dirfd int, base string) error {
 		return err
 	}
 	if unix.Geteuid() != 0 {
-		_ = unix.Fchmod(fd, 0o700) //nolint:errcheck // if that matters, the removal below says so
+		_ = unix.Fchmod(fd, 0o700) // Should that fail and matter, the removal says so.
 	}
 	err = removeContent(fd)
 	_ = unix.Close(fd)

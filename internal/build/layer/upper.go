@@ -113,9 +113,9 @@ func (u *upperWalk) name(ctx context.Context, dirfd int, base, path string, lowe
 		return nil
 	}
 	if !isType(st.Mode, unix.S_IFDIR) {
-		kind, err := u.file(dirfd, base, &st, &low)
-		if err != nil {
-			return wrap(err)
+		kind, fileErr := u.file(dirfd, base, &st, &low)
+		if fileErr != nil {
+			return wrap(fileErr)
 		}
 		if kind != 0 {
 			u.add(path, kind)
@@ -131,23 +131,29 @@ func (u *upperWalk) name(ctx context.Context, dirfd int, base, path string, lowe
 	if attrs.has("overlay.redirect") {
 		return wrap(errors.New("the mount has redirect_dir on"))
 	}
-	kind := Added
-	if low.found {
-		kind = Modified
-		if len(low.dirs) > 0 {
-			same, err := sameAttributes(&st, &low.st, attrs, xattrsOfFD(low.dirs[0]))
-			if err != nil {
-				return wrap(err)
-			}
-			if same {
-				kind = 0
-			}
-		}
+	kind, err := low.folderKind(&st, attrs)
+	if err != nil {
+		return wrap(err)
 	}
 	if kind != 0 {
 		u.add(path, kind)
 	}
 	return u.dir(ctx, fd, path, low.dirs, opaque || attrs.is("overlay.opaque"))
+}
+
+// folderKind gives what happened to a folder of the upper folder; 0 for nothing.
+func (f *lowerFile) folderKind(st *unix.Stat_t, attrs xattrSource) (Kind, error) {
+	switch {
+	case !f.found:
+		return Added, nil
+	case len(f.dirs) == 0:
+		return Modified, nil
+	}
+	same, err := sameAttributes(st, &f.st, attrs, xattrsOfFD(f.dirs[0]))
+	if same || err != nil {
+		return 0, err
+	}
+	return Modified, nil
 }
 
 // file gives what happened to a file of the upper folder; 0 for nothing.

@@ -161,7 +161,7 @@ func (lw *layerWriter) regular(ctx context.Context, dirfd int, base, path string
 	}
 	defer unix.Close(fd) //nolint:errcheck // only read from
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err = unix.Fstat(fd, &st); err != nil {
 		return err
 	}
 	hdr := lw.header(path, &st)
@@ -174,7 +174,7 @@ func (lw *layerWriter) regular(ctx context.Context, dirfd int, base, path string
 	if err != nil {
 		return err
 	}
-	if err := lw.write(hdr, attrs); err != nil {
+	if err = lw.write(hdr, attrs); err != nil {
 		return err
 	}
 	return lw.content(ctx, fd, st.Size)

@@ -42,7 +42,7 @@ func TestWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer socket.Close()
+	t.Cleanup(func() { _ = socket.Close() })
 	tests := map[string]struct {
 		changes []Change
 		want    []string
@@ -59,6 +59,7 @@ func TestWrite(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var b bytes.Buffer
 			n, err := Write(t.Context(), &b, root, tt.changes, WriteOptions{})
 			if err != nil {
@@ -164,7 +165,7 @@ func TestTarCommand(t *testing.T) {
 		t.Skip("no tar command")
 	}
 	src := t.TempDir()
-	if err := scripted(src, scriptOf(7, 3000), os.Geteuid() == 0); err != nil {
+	if err = scripted(src, scriptOf(7, 3000), os.Geteuid() == 0); err != nil {
 		t.Fatal(err)
 	}
 	want := dump(t, src, view{})
@@ -172,9 +173,9 @@ func TestTarCommand(t *testing.T) {
 	run := func(mode, dir string, in []byte, more ...string) []byte {
 		cmd := exec.CommandContext(t.Context(), command, append(append([]string{mode}, append(flags, dir)...), more...)...)
 		cmd.Stdin = bytes.NewReader(in)
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("tar %s: %v", mode, err)
+		out, runErr := cmd.Output()
+		if runErr != nil {
+			t.Fatalf("tar %s: %v", mode, runErr)
 		}
 		return out
 	}
@@ -217,7 +218,7 @@ func TestPack(t *testing.T) {
 		t.Fatal(err)
 	}
 	diff(t, "second pack", again, b)
-	if err := validate.Layer(b.Layer()); err != nil {
+	if err = validate.Layer(b.Layer()); err != nil {
 		t.Error(err)
 	}
 	r, err := b.Layer().Uncompressed()
@@ -225,10 +226,10 @@ func TestPack(t *testing.T) {
 		t.Fatal(err)
 	}
 	dst := t.TempDir()
-	if _, err := Apply(t.Context(), dst, r, newOptions()); err != nil {
+	if _, err = Apply(t.Context(), dst, r, newOptions()); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Close(); err != nil {
+	if err = r.Close(); err != nil {
 		t.Error(err)
 	}
 	diff(t, "tree", dump(t, dst, view{}), dump(t, root, view{}))
@@ -239,7 +240,7 @@ func TestPack(t *testing.T) {
 		}
 	}
 
-	if _, err := Pack(t.Context(), out, root, []Change{{"no", Added}}, WriteOptions{}); err == nil {
+	if _, err = Pack(t.Context(), out, root, []Change{{"no", Added}}, WriteOptions{}); err == nil {
 		t.Error("got no error for a missing file")
 	}
 	left, err := os.ReadDir(out)
