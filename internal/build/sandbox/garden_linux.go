@@ -66,11 +66,17 @@ func (g *garden) grow(ctx context.Context, mounts []Mount, recursive bool) (err 
 			return fmt.Errorf("mount %s: %w", m.Dest, err)
 		}
 	}
+	return g.surveyReadOnly(ctx)
+}
+
+// surveyReadOnly comes last: planting inside a read-only mount is our doing.
+func (g *garden) surveyReadOnly(ctx context.Context) (err error) {
 	for _, p := range g.plants {
-		if p.mount.ReadOnly && p.mount.Source != "" {
-			if p.before, err = survey(ctx, p.at, g.below(p)); err != nil {
-				return fmt.Errorf("mount %s: %w", p.mount.Dest, err)
-			}
+		if !p.mount.ReadOnly || p.mount.Source == "" {
+			continue
+		}
+		if p.before, err = survey(ctx, p.at, g.below(p)); err != nil {
+			return fmt.Errorf("mount %s: %w", p.mount.Dest, err)
 		}
 	}
 	return nil

@@ -178,7 +178,7 @@ func (w *swap) enter() error {
 		return err
 	}
 	if isFolder(filepath.Join(w.root, "etc")) {
-		if err := w.enterEtc(); err != nil {
+		if err = w.enterEtc(); err != nil {
 			return err
 		}
 	}
@@ -253,7 +253,7 @@ func (w *swap) leaveHostname() error {
 	if info, statErr := f.Stat(); statErr != nil || !info.Mode().IsRegular() {
 		return statErr
 	}
-	return os.WriteFile(inroot.ProcPath(f), written, 0o600)
+	return os.WriteFile(inroot.ProcPath(f), written, 0o600) //nolint:gosec // a regular file, open already
 }
 
 func isFolder(path string) bool {

@@ -11,7 +11,12 @@ import (
 	"io"
 )
 
-// Sandbox runs processes in root filesystems.
+// Sandbox runs processes in root filesystems. Namespaces run several at once, the
+// others one at a time.
+//
+// While a process runs in place, / is its root filesystem: of our own paths only
+// /towline and what is open already can be reached. Whoever reads the workspace
+// meanwhile needs an open folder, an os.Root.
 type Sandbox interface {
 	// Name is "namespaces", "in place" or "chroot".
 	Name() string

@@ -98,12 +98,20 @@ func takeIdentity(spec *Spec) error {
 		return fmt.Errorf("groups %v: %w", groups, err)
 	}
 	if err := syscall.Setgid(int(spec.GID)); err != nil {
-		return fmt.Errorf("group %d: %w", spec.GID, err)
+		return fmt.Errorf("group %d: %w", spec.GID, unmapped(err))
 	}
 	if err := syscall.Setuid(int(spec.UID)); err != nil {
-		return fmt.Errorf("user %d: %w", spec.UID, err)
+		return fmt.Errorf("user %d: %w", spec.UID, unmapped(err))
 	}
 	return nil
+}
+
+// unmapped explains why a number is invalid.
+func unmapped(err error) error {
+	if errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("%w: started by a user who is not root, Towline has only one user to give to commands", err)
+	}
+	return err
 }
 
 func setgroupsDenied() bool {
