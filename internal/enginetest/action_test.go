@@ -25,7 +25,8 @@ func TestDeploy(t *testing.T) {
 		source string
 		with   map[string]string
 		args   map[string]string
-		// path is asked for in the started image, want is in the answer.
+		// path is asked for in the started image, want is in the answer. Without a
+		// path the image runs to its end, and want is in its output.
 		path, want string
 		// varies says which files no two builds make alike.
 		varies func(path string) bool
@@ -35,6 +36,10 @@ func TestDeploy(t *testing.T) {
 			with:   map[string]string{"build-args": "GREETING=greetings"},
 			args:   map[string]string{"GREETING": "greetings"},
 			path:   "/", want: "<h1>greetings from the shop</h1>",
+		},
+		"demo": {
+			source: filepath.Join("..", "..", "testdata", "demo"),
+			want:   "Hello from Towline",
 		},
 		"spring-boot": {
 			source: filepath.Join("..", "..", "testdata", "spring-boot"),
@@ -125,7 +130,7 @@ func (c *cloud) checkDeployed(t *testing.T, r result) v1.Image {
 	return img
 }
 
-// checkAnswer starts an image under Docker and asks it for a page.
+// checkAnswer starts an image under Docker and asks it for a page, or for its output.
 func checkAnswer(t *testing.T, img v1.Image, path, want string) {
 	t.Helper()
 	tag, err := name.NewTag("towline-enginetest-" + unique(t) + ":latest")
@@ -145,6 +150,13 @@ func checkAnswer(t *testing.T, img v1.Image, path, want string) {
 		return strings.TrimSpace(out)
 	}
 	docker("load", "--quiet", "--input", file)
+	if path == "" {
+		if got := docker("run", "--rm", tag.String()); !strings.Contains(got, want) {
+			t.Errorf("output: got %q, want %q in it", got, want)
+		}
+		docker("rmi", tag.String())
+		return
+	}
 	id := docker("run", "--detach", "--publish", "127.0.0.1::8080", tag.String())
 	t.Cleanup(func() {
 		// t.Context has ended here.

@@ -39,6 +39,8 @@ import (
 type base struct {
 	// Name is repository:tag on Docker Hub.
 	Name string
+	// Also is a second name for the same image.
+	Also string `json:"-"`
 	// Packages are Debian's (or Ubuntu's, where the machine runs that), laid over the
 	// smallest system that apt runs in. Without any the base is busybox alone.
 	Packages []string
@@ -55,8 +57,9 @@ func bases() []base {
 	return []base{
 		{
 			Name:   "library/busybox:1",
+			Also:   "library/rehearsal-base:latest", // the demo's, with the user that it wants
 			Config: v1.Config{Env: []string{path}, Cmd: []string{"sh"}},
-			Recipe: 4,
+			Recipe: 5,
 		},
 		{
 			Name:     "library/maven:3-eclipse-temurin-17",
@@ -90,12 +93,17 @@ func serveBases(ctx context.Context, address, cache string) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("base image %s: %w", b.Name, err)
 		}
-		ref, err := name.ParseReference(host+"/"+b.Name, name.Insecure)
-		if err != nil {
-			return "", err
-		}
-		if err := remote.Write(ref, img, remote.WithContext(ctx)); err != nil {
-			return "", fmt.Errorf("base image %s: %w", b.Name, err)
+		for _, repository := range []string{b.Name, b.Also} {
+			if repository == "" {
+				continue
+			}
+			ref, err := name.ParseReference(host+"/"+repository, name.Insecure)
+			if err != nil {
+				return "", err
+			}
+			if err := remote.Write(ref, img, remote.WithContext(ctx)); err != nil {
+				return "", fmt.Errorf("base image %s: %w", repository, err)
+			}
 		}
 	}
 	return host, nil
@@ -299,8 +307,8 @@ func busyboxLayers(ctx context.Context, work string) ([]string, error) {
 	lower = append(lower,
 		imagetest.Folder("dev"), imagetest.Folder("etc"), imagetest.Folder("home"), imagetest.Folder("proc"), imagetest.Folder("root"), imagetest.Folder("sys"), imagetest.Folder("usr"),
 		imagetest.Folder("usr/share"), imagetest.Folder("var"), imagetest.Folder("var/old"),
-		imagetest.File("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n"),
-		imagetest.File("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
+		imagetest.File("etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:10001:10001:app:/srv:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n"),
+		imagetest.File("etc/group", "root:x:0:\napp:x:10001:\nnogroup:x:65534:\n"),
 		// Every container gets these two from its engine: the image's own must stay.
 		imagetest.File("etc/hosts", "192.0.2.1 base.example\n"),
 		imagetest.File("etc/resolv.conf", "nameserver 192.0.2.1\n"),
