@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/internal/problem"
@@ -35,40 +37,81 @@ type Tag struct {
 	Existed bool
 }
 
-// Push puts img under every reference: blobs that a repository lacks, the
-// manifest by digest, then the tags. What is there already is left alone. A
-// tag that is immutable and names another image is a *problem.Error of input
-// "tags". References without a tag get "latest".
-func (c *Client) Push(ctx context.Context, img v1.Image, refs []string) (*Pushed, error) {
+// Content is what can be pushed: a v1.Image or a v1.ImageIndex.
+type Content interface {
+	Digest() (v1.Hash, error)
+	MediaType() (types.MediaType, error)
+	RawManifest() ([]byte, error)
+}
+
+// Push puts content under every reference: blobs that a repository lacks, the
+// manifests by digest (those that an index names before the index), then the
+// tags. What is there already is left alone. A tag that is immutable and names
+// another image is a *problem.Error of input "tags". References without a tag
+// get "latest".
+func (c *Client) Push(ctx context.Context, content Content, refs []string) (*Pushed, error) {
 	tags, err := c.parseTags(ctx, refs)
 	if err != nil {
 		return nil, err
 	}
-	digest, err := img.Digest()
+	pushed, err := measure(content)
 	if err != nil {
-		return nil, fmt.Errorf("image to push: %w", err)
-	}
-	pushed := &Pushed{Digest: digest}
-	if pushed.Size, err = contentSize(img); err != nil {
-		return nil, fmt.Errorf("image %s: %w", digest, err)
+		return nil, err
 	}
 	var done []name.Repository
 	for _, tag := range tags {
 		if !slices.Contains(done, tag.Context()) {
 			same := slices.DeleteFunc(slices.Clone(tags), func(t name.Tag) bool { return t.Context() != tag.Context() })
-			if err := c.checkMutable(ctx, digest, same); err != nil {
+			if err := c.checkMutable(ctx, pushed.Digest, same); err != nil {
 				return nil, err
 			}
-			if err := c.pushManifest(ctx, img, digest, tag.Context(), done); err != nil {
+			if err := c.pushContent(ctx, content, tag.Context(), done); err != nil {
 				return nil, err
 			}
 			done = append(done, tag.Context())
 		}
-		existed, err := c.pushTag(ctx, img, digest, tag)
+		existed, err := c.pushTag(ctx, content, pushed.Digest, tag)
 		if err != nil {
 			return nil, err
 		}
 		pushed.Tags = append(pushed.Tags, Tag{Ref: display(tag), Repository: displayName(tag.Context()), Existed: existed})
+	}
+	return pushed, nil
+}
+
+// PushUntagged puts content into repositories (HOST/NAME) by its digest alone,
+// for others to name it: Pushed has no tags.
+func (c *Client) PushUntagged(ctx context.Context, content Content, repositories []string) (*Pushed, error) {
+	pushed, err := measure(content)
+	if err != nil {
+		return nil, err
+	}
+	var done []name.Repository
+	for _, repository := range repositories {
+		parsed, err := c.parse(ctx, repository)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(done, parsed.Context()) {
+			continue
+		}
+		if err := c.pushContent(ctx, content, parsed.Context(), done); err != nil {
+			return nil, err
+		}
+		done = append(done, parsed.Context())
+	}
+	return pushed, nil
+}
+
+// measure is a Pushed before anything was pushed.
+func measure(content Content) (*Pushed, error) {
+	digest, err := content.Digest()
+	if err != nil {
+		return nil, fmt.Errorf("image to push: %w", err)
+	}
+	pushed := &Pushed{Digest: digest}
+	if pushed.Size, err = contentSize(content); err != nil {
+		return nil, fmt.Errorf("image %s: %w", digest, err)
 	}
 	return pushed, nil
 }
@@ -100,16 +143,52 @@ func (c *Client) parseTags(ctx context.Context, refs []string) ([]name.Tag, erro
 	return tags, nil
 }
 
-func contentSize(img v1.Image) (int64, error) {
-	manifest, err := img.Manifest()
+// contentSize adds up configs and layers.
+func contentSize(content Content) (size int64, err error) {
+	if index, ok := content.(v1.ImageIndex); ok {
+		err = eachChild(index, func(child Content) error {
+			n, err := contentSize(child)
+			size += n
+			return err
+		})
+		return size, err
+	}
+	raw, err := content.RawManifest()
 	if err != nil {
 		return 0, err
 	}
-	size := manifest.Config.Size
+	manifest, err := v1.ParseManifest(bytes.NewReader(raw))
+	if err != nil {
+		return 0, err
+	}
+	size = manifest.Config.Size
 	for _, desc := range manifest.Layers {
 		size += desc.Size
 	}
 	return size, nil
+}
+
+// eachChild visits what an index names, in its order.
+func eachChild(index v1.ImageIndex, visit func(Content) error) error {
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return err
+	}
+	for _, desc := range manifest.Manifests {
+		var child Content
+		if desc.MediaType.IsIndex() {
+			child, err = index.ImageIndex(desc.Digest)
+		} else {
+			child, err = index.Image(desc.Digest)
+		}
+		if err != nil {
+			return err
+		}
+		if err := visit(child); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkMutable refuses before anything is uploaded what ECR would refuse in
@@ -155,35 +234,54 @@ func immutableTag(tag name.Tag, have, want v1.Hash, err error) *problem.Error {
 	}
 }
 
-// pushManifest puts blobs and manifest into repo. Blobs may be mounted from
-// the repositories of the same registry in done, which have them all.
-func (c *Client) pushManifest(ctx context.Context, img v1.Image, digest v1.Hash, repo name.Repository, done []name.Repository) error {
-	ref := repo.Digest(digest.String())
+// pushContent puts content into repo by its digest, all that it names first.
+// Blobs may be mounted from the repositories of the same registry in done, which
+// have them all.
+func (c *Client) pushContent(ctx context.Context, content Content, repo name.Repository, done []name.Repository) error {
+	digest, err := content.Digest()
+	if err != nil {
+		return err
+	}
 	object := "manifest " + digest.String()
+	if _, ok := content.(v1.ImageIndex); ok {
+		object = "index " + digest.String()
+	}
+	ref := repo.Digest(digest.String())
 	start := time.Now()
 	have, err := c.head(ctx, ref)
 	if err != nil {
 		return explain(fmt.Errorf("%s: %w", object, err), "push image", repo)
 	}
-	manifest, err := img.RawManifest()
+	manifest, err := content.RawManifest()
 	if err != nil {
 		return err
 	}
 	event := Event{Kind: KindExists, Object: object, Repository: displayName(repo), Size: int64(len(manifest))}
 	if have != nil {
-		// A manifest is only accepted when its blobs are there.
+		// It was only accepted when all that it names was there.
 		c.opts.Events(event)
 		return nil
 	}
-	if err := c.pushBlobs(ctx, img, repo, done); err != nil {
+	if err := c.pushParts(ctx, content, repo, done); err != nil {
 		return err
 	}
-	if err := try(ctx, func(ctx context.Context) error { return c.pusher.Put(ctx, ref, img) }); err != nil {
+	if err := try(ctx, func(ctx context.Context) error { return c.pusher.Put(ctx, ref, content) }); err != nil {
 		return explain(fmt.Errorf("%s: %w", object, err), "push image", repo)
 	}
 	event.Kind, event.Duration = KindPushed, time.Since(start)
 	c.opts.Events(event)
 	return nil
+}
+
+// pushParts pushes what content names: an image's blobs, an index's manifests.
+func (c *Client) pushParts(ctx context.Context, content Content, repo name.Repository, done []name.Repository) error {
+	switch content := content.(type) {
+	case v1.ImageIndex:
+		return eachChild(content, func(child Content) error { return c.pushContent(ctx, child, repo, done) })
+	case v1.Image:
+		return c.pushBlobs(ctx, content, repo, done)
+	}
+	return fmt.Errorf("%T is neither an image nor an index", content)
 }
 
 func (c *Client) pushBlobs(ctx context.Context, img v1.Image, repo name.Repository, done []name.Repository) error {
@@ -277,7 +375,7 @@ func (c *Client) withOrigin(l v1.Layer, digest v1.Hash, repo name.Repository, do
 }
 
 // pushTag points tag at the manifest, which is in the repository.
-func (c *Client) pushTag(ctx context.Context, img v1.Image, digest v1.Hash, tag name.Tag) (existed bool, err error) {
+func (c *Client) pushTag(ctx context.Context, content Content, digest v1.Hash, tag name.Tag) (existed bool, err error) {
 	start := time.Now()
 	event := Event{Kind: KindExists, Object: "tag " + display(tag), Repository: displayName(tag.Context())}
 	have, err := c.head(ctx, tag)
@@ -288,7 +386,7 @@ func (c *Client) pushTag(ctx context.Context, img v1.Image, digest v1.Hash, tag 
 		c.opts.Events(event)
 		return true, nil
 	}
-	err = try(ctx, func(ctx context.Context) error { return c.pusher.Put(ctx, tag, img) })
+	err = try(ctx, func(ctx context.Context) error { return c.pusher.Put(ctx, tag, content) })
 	if err != nil && isImmutable(err) {
 		// Somebody may have been quicker with the same image.
 		now, headErr := c.head(ctx, tag)

@@ -188,6 +188,15 @@ func (c *Client) resolveAt(ctx context.Context, ref name.Reference, others []nam
 			return nil, fmt.Errorf("manifest %s: %w", desc.Digest, err)
 		}
 	}
+	image, err := c.imageOf(ctx, ref, others, got)
+	if err != nil {
+		return nil, err
+	}
+	return &Image{Digest: top, Config: image.core.config, Image: image}, nil
+}
+
+// imageOf is the image whose manifest was got from where ref points.
+func (c *Client) imageOf(ctx context.Context, ref name.Reference, others []name.Reference, got *remote.Descriptor) (*mountable, error) {
 	if got.MediaType.IsSchema1() {
 		return nil, &problem.Error{
 			Op: "pull image " + display(ref), Err: errors.New("its manifest is of Docker's schema 1, which is no longer in use"),
@@ -213,10 +222,7 @@ func (c *Client) resolveAt(ctx context.Context, ref name.Reference, others []nam
 	if err != nil {
 		return nil, err
 	}
-	return &Image{
-		Digest: top, Config: core.config,
-		Image: &mountable{Image: full, core: core, origin: core.refs[0]},
-	}, nil
+	return &mountable{Image: full, core: core, origin: core.refs[0]}, nil
 }
 
 // get fetches a manifest or index.
