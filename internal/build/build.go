@@ -7,9 +7,11 @@ package build
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -72,6 +74,11 @@ type Options struct {
 	Dir string
 	// Progress receives events; it may be nil.
 	Progress progress.Func
+	// SourceDateEpoch is a Unix time that no file of a new layer and no time of
+	// the config is later than, or "context" for the time that the context says,
+	// which a folder does not. It is the build argument SOURCE_DATE_EPOCH too.
+	// Default: times as they are.
+	SourceDateEpoch string
 	// Now tells the time that is written into the image. Default: time.Now.
 	Now func() time.Time
 }
@@ -111,6 +118,10 @@ func Build(ctx context.Context, opts Options) (*Result, error) {
 // overlays can be mounted, and as plain folders otherwise.
 func storeOptions(opts Options) (snapshot.Options, error) {
 	o := snapshot.Options{Dir: opts.Dir, Progress: opts.Progress}
+	if seconds, err := strconv.ParseInt(opts.SourceDateEpoch, 10, 64); err == nil {
+		epoch := time.Unix(seconds, 0).UTC()
+		o.SourceDateEpoch = &epoch
+	}
 	if fetcher, ok := opts.Images.(Fetcher); ok {
 		o.Fetch = fetcher.Fetch
 	}
@@ -161,6 +172,15 @@ func Call(ctx context.Context, opts Options, call string) (string, error) {
 func prepare(opts Options, store *snapshot.Store) (*solver.Solver, dockerfile.Options, error) {
 	images := &images{Images: opts.Images, known: map[imageKey]*resolved{}}
 	machines := opts.machines()
+	args := maps.Clone(opts.BuildArgs)
+	var epoch func(time.Time)
+	if opts.SourceDateEpoch != "" {
+		if args == nil {
+			args = map[string]string{}
+		}
+		args["SOURCE_DATE_EPOCH"] = opts.SourceDateEpoch
+		epoch = store.Clamp
+	}
 	s, err := solver.New(solver.Options{
 		Store: store, Sandbox: opts.Sandbox, Images: images, Secrets: opts.Secrets,
 		Platforms: machines, Progress: opts.Progress,
@@ -172,7 +192,7 @@ func prepare(opts Options, store *snapshot.Store) (*solver.Solver, dockerfile.Op
 	return s, dockerfile.Options{
 		Executor: &executor{solver: s, store: store, images: images},
 		Filename: filepath.Base(opts.File), Display: opts.Display,
-		Target: opts.Target, BuildArgs: opts.BuildArgs, Labels: opts.Labels,
+		Target: opts.Target, BuildArgs: args, Labels: opts.Labels, Epoch: epoch,
 		Platforms: opts.Platforms, Machines: machines, Run: opts.Run,
 		NoCache: opts.NoCache, NoCacheStages: opts.NoCacheStages, Progress: opts.Progress,
 	}, err
@@ -225,14 +245,17 @@ type executor struct {
 	images *images
 }
 
+// Solve implements dockerfile.Executor.
 func (e *executor) Solve(ctx context.Context, def *pb.Definition) (*snapshot.Ref, error) {
 	return e.solver.Solve(ctx, def)
 }
 
+// View implements dockerfile.Executor.
 func (e *executor) View(ctx context.Context, ref *snapshot.Ref) (*snapshot.View, error) {
 	return e.store.View(ctx, ref)
 }
 
+// ImageConfig implements dockerfile.Executor.
 func (e *executor) ImageConfig(ctx context.Context, ref string, platform v1.Platform) (v1.Hash, []byte, error) {
 	r, err := e.images.resolve(ctx, ref, platform)
 	if err != nil {

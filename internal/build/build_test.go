@@ -123,8 +123,7 @@ func buildArchive(t *testing.T, archive *txtar.Archive) string {
 		},
 	})
 	if err != nil {
-		var p *problem.Error
-		if errors.As(err, &p) {
+		if p, ok := errors.AsType[*problem.Error](err); ok {
 			return fmt.Sprintf("error %s:%d: %v\n", p.File, p.Line, p)
 		}
 		return fmt.Sprintf("error %v\n", err)

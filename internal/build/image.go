@@ -23,6 +23,7 @@ type Image struct {
 
 	config   []byte
 	manifest []byte
+	media    types.MediaType
 	layers   []v1.Layer
 	view     func(context.Context) (*snapshot.View, error)
 }
@@ -38,23 +39,51 @@ func assemble(result *dockerfile.Result, layers []v1.Layer, now time.Time) (*Ima
 		return nil, err
 	}
 	image := &Image{Platform: result.Platform, config: config, layers: layers}
-	manifest := v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Layers: []v1.Descriptor{}}
-	digest, size, err := v1.SHA256(bytes.NewReader(config))
-	if err != nil {
+	return image.describedBy(ManifestOptions{})
+}
+
+// describedBy is the same image with a manifest of its own.
+func (i *Image) describedBy(opts ManifestOptions) (*Image, error) {
+	out := *i
+	out.media = types.OCIManifestSchema1
+	manifest := v1.Manifest{
+		SchemaVersion: 2, Layers: []v1.Descriptor{}, Config: v1.Descriptor{MediaType: types.OCIConfigJSON},
+		Annotations: opts.annotations(AnnotateManifest, &i.Platform),
+	}
+	mediaType := ociMediaType
+	if opts.DockerTypes {
+		out.media, manifest.Config.MediaType, mediaType = types.DockerManifestSchema2, types.DockerConfigJSON, dockerMediaType
+	}
+	manifest.MediaType = out.media
+	var err error
+	if manifest.Config.Digest, manifest.Config.Size, err = v1.SHA256(bytes.NewReader(i.config)); err != nil {
 		return nil, fmt.Errorf("image config: %w", err)
 	}
-	manifest.Config = v1.Descriptor{MediaType: types.OCIConfigJSON, Digest: digest, Size: size}
-	for _, l := range layers {
+	for _, l := range i.layers {
 		d, err := partial.Descriptor(l)
 		if err != nil {
 			return nil, fmt.Errorf("layer: %w", err)
 		}
-		manifest.Layers = append(manifest.Layers, v1.Descriptor{MediaType: ociMediaType(d.MediaType), Digest: d.Digest, Size: d.Size, URLs: d.URLs})
+		manifest.Layers = append(manifest.Layers, v1.Descriptor{MediaType: mediaType(d.MediaType), Digest: d.Digest, Size: d.Size, URLs: d.URLs})
 	}
-	if image.manifest, err = json.Marshal(manifest); err != nil {
+	if out.manifest, err = json.Marshal(manifest); err != nil {
 		return nil, fmt.Errorf("image manifest: %w", err)
 	}
-	return image, nil
+	return &out, nil
+}
+
+// dockerMediaType gives OCI's layer types their Docker names.
+func dockerMediaType(t types.MediaType) types.MediaType {
+	switch t {
+	case types.OCILayer:
+		return types.DockerLayer
+	case types.OCIUncompressedLayer:
+		return types.DockerUncompressedLayer
+	case types.OCIRestrictedLayer:
+		return types.DockerForeignLayer
+	default:
+		return t
+	}
 }
 
 // ociMediaType gives Docker's layer types their OCI names: one manifest holds one family.

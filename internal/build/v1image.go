@@ -16,8 +16,8 @@ import (
 // Layers lists the layers, lowest first.
 func (i *Image) Layers() ([]v1.Layer, error) { return i.layers, nil }
 
-// MediaType is that of an OCI image manifest.
-func (i *Image) MediaType() (types.MediaType, error) { return types.OCIManifestSchema1, nil }
+// MediaType is the manifest's.
+func (i *Image) MediaType() (types.MediaType, error) { return i.media, nil }
 
 // Size is the manifest's, in bytes.
 func (i *Image) Size() (int64, error) { return int64(len(i.manifest)), nil }

@@ -71,6 +71,9 @@ type Options struct {
 	// NoCache takes nothing from a cache; NoCacheStages does so for those stages.
 	NoCache       bool
 	NoCacheStages []string
+	// Epoch is told the SOURCE_DATE_EPOCH, if the build has one, before anything
+	// that goes into an image is executed; it may be nil.
+	Epoch func(time.Time)
 	// Progress receives the frontend's warnings; it may be nil.
 	Progress progress.Func
 }
@@ -109,6 +112,9 @@ func Build(ctx context.Context, opts Options) ([]*Result, error) {
 	res, err := builder.Build(ctx, &gateway{opts: opts, frontend: frontendOptions(opts)})
 	if err != nil {
 		return nil, explain(ctx, err, opts.Display)
+	}
+	if err := tellEpoch(res, opts); err != nil {
+		return nil, err
 	}
 	results := make([]*Result, len(opts.Platforms))
 	var group errgroup.Group
@@ -153,13 +159,9 @@ func finish(ctx context.Context, res *client.Result, platform v1.Platform, sever
 	if out.Config == nil {
 		return nil, fmt.Errorf("frontend result: no image config for %s", id)
 	}
-	if raw, ok := res.Metadata[commonexptypes.ExporterEpochKey+suffix]; ok {
-		seconds, err := strconv.ParseInt(string(raw), 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("frontend result: SOURCE_DATE_EPOCH %q: %w", raw, err)
-		}
-		epoch := time.Unix(seconds, 0).UTC()
-		out.Epoch = &epoch
+	var err error
+	if out.Epoch, err = epochOf(res, suffix); err != nil {
+		return nil, err
 	}
 	made, ok := res.FindRef(id)
 	if !ok || made == nil {
@@ -169,9 +171,48 @@ func finish(ctx context.Context, res *client.Result, platform v1.Platform, sever
 	if !ok {
 		return nil, fmt.Errorf("frontend result: reference of type %T", made)
 	}
-	var err error
 	out.Ref, err = ref.solve(ctx)
 	return out, err
+}
+
+// epochOf is what the frontend found SOURCE_DATE_EPOCH to be, or nil.
+func epochOf(res *client.Result, suffix string) (*time.Time, error) {
+	raw, ok := res.Metadata[commonexptypes.ExporterEpochKey+suffix]
+	if !ok {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	seconds, err := strconv.ParseInt(string(raw), 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("frontend result: SOURCE_DATE_EPOCH %q: %w", raw, err)
+	}
+	epoch := time.Unix(seconds, 0).UTC()
+	return &epoch, nil
+}
+
+// tellEpoch tells opts.Epoch the earliest epoch of the platforms, which only
+// differ if a stage whose time is asked for does.
+func tellEpoch(res *client.Result, opts Options) error {
+	if opts.Epoch == nil {
+		return nil
+	}
+	var earliest *time.Time
+	for _, p := range opts.Platforms {
+		suffix := ""
+		if len(opts.Platforms) > 1 {
+			suffix = "/" + platforms.FormatAll(platforms.Normalize(ociPlatform(p)))
+		}
+		epoch, err := epochOf(res, suffix)
+		if err != nil {
+			return err
+		}
+		if epoch != nil && (earliest == nil || epoch.Before(*earliest)) {
+			earliest = epoch
+		}
+	}
+	if earliest != nil {
+		opts.Epoch(*earliest)
+	}
+	return nil
 }
 
 // frontendOptions puts the options into the frontend's words (frontend/dockerui).
@@ -226,8 +267,7 @@ func explain(ctx context.Context, err error, display string) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var known *problem.Error
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*problem.Error](err); ok {
 		if known.File != "" {
 			known.File = display
 		}

@@ -123,9 +123,23 @@ func (s *Store) packFolder(ctx context.Context, ref *Ref) ([]v1.Layer, error) {
 	return []v1.Layer{blob.Layer()}, nil
 }
 
+// Clamp makes epoch the latest time of a file in the layers from now on, for a
+// build that learns its SOURCE_DATE_EPOCH only from its context.
+func (s *Store) Clamp(epoch time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opts.SourceDateEpoch = &epoch
+}
+
+// WriteOptions says how the layers are written.
+func (s *Store) WriteOptions() layer.WriteOptions {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return layer.WriteOptions{SourceDateEpoch: s.opts.SourceDateEpoch}
+}
+
 func (s *Store) pack(ctx context.Context, root string, changes []layer.Change) (*layer.Blob, error) {
-	return layer.Pack(ctx, filepath.Join(s.opts.Dir, "layers"), root, changes,
-		layer.WriteOptions{SourceDateEpoch: s.opts.SourceDateEpoch})
+	return layer.Pack(ctx, filepath.Join(s.opts.Dir, "layers"), root, changes, s.WriteOptions())
 }
 
 // Forget drops what the store keeps on disk for ref. Its layers stay.
