@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -33,7 +34,17 @@ type engine struct {
 var (
 	shared = sync.OnceValues(newEngine)
 	action = sync.OnceValues(buildAction)
+	// made says that there is an image to remove.
+	made atomic.Bool
 )
+
+// TestMain removes the action's image after the last test: each run makes another.
+func TestMain(m *testing.M) {
+	m.Run()
+	if made.Load() {
+		_, _ = command(context.Background(), "docker", "image", "prune", "--force", "--all", "--filter", "label=towline-enginetest")
+	}
+}
 
 // requireEngine gives the engine, or ends the test.
 func requireEngine(t *testing.T) *engine {
@@ -145,10 +156,11 @@ func buildAction() (string, error) {
 	if err = os.WriteFile(filepath.Join(dir, "Dockerfile"), text, 0o644); err != nil {
 		return "", err
 	}
-	out, err := command(ctx, "docker", "build", "--quiet", "--tag", "towline-enginetest", dir)
+	out, err := command(ctx, "docker", "build", "--quiet", "--label", "towline-enginetest", dir)
 	if err != nil {
 		return "", err
 	}
+	made.Store(true)
 	return strings.TrimSpace(out), nil
 }
 
