@@ -21,7 +21,7 @@ import (
 )
 
 //go:embed all:testdata/demo
-var demoFiles embed.FS //nolint:gochecknoglobals // an embedded folder has to be one
+var demoFiles embed.FS
 
 // grace is how long a cancelled run may take to end: the runner kills the
 // container 10 seconds after its first signal.

@@ -133,7 +133,6 @@ func storeOptions(opts Options) (snapshot.Options, error) {
 	}
 	o.IgnoreOwner = singleOwner()
 	if ok, userxattr := sandbox.CanOverlay(opts.Dir); ok {
-		o.UserXattr = userxattr
 		o.Mount = func(merged, upper, work string, lowers []string) error {
 			return sandbox.MountOverlay(merged, upper, work, lowers, userxattr)
 		}

@@ -42,13 +42,37 @@ func (e *Error) Error() string {
 		}
 	}
 	if e.Err != nil {
-		fmt.Fprintf(&b, ": %v", e.Err)
+		b.WriteString(": " + words(e.Err))
 	}
 	if e.Fix != "" {
 		// A service's own words may end in a full stop already.
 		return strings.TrimSuffix(b.String(), ".") + ". " + e.Fix
 	}
 	return b.String()
+}
+
+// words is err's text, in which the answer of an AWS service stands as
+// "CODE: message (request ID)" instead of what the SDK wraps around it.
+func words(err error) string {
+	text := err.Error()
+	var operation interface{ Operation() string }
+	var answer interface {
+		ErrorCode() string
+		ErrorMessage() string
+	}
+	if !errors.As(err, &operation) || !errors.As(err, &answer) {
+		return text
+	}
+	wrapped, ok := operation.(error)
+	if !ok || answer.ErrorCode() == "" {
+		return text
+	}
+	said := strings.TrimSuffix(answer.ErrorCode()+": "+strings.TrimRight(answer.ErrorMessage(), ". "), ": ")
+	var request interface{ ServiceRequestID() string }
+	if errors.As(err, &request) && request.ServiceRequestID() != "" {
+		said += " (request " + request.ServiceRequestID() + ")"
+	}
+	return strings.Replace(text, wrapped.Error(), said, 1)
 }
 
 // Unwrap gives the cause.
@@ -63,14 +87,13 @@ func All(op string, err error) []*Error {
 	var found []*Error
 	var walk func(error)
 	walk = func(err error) {
-		var e *Error
-		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the tree itself is walked here
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
 			for _, each := range joined.Unwrap() {
 				walk(each)
 			}
 			return
 		}
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*Error](err); ok {
 			found = append(found, e)
 			return
 		}

@@ -182,14 +182,13 @@ func baseLayer(files map[string]string) ([]byte, error) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		mode, content := int64(0o755), []byte(nil)
-		if t, ok := text[name]; ok {
-			mode, content = 0o644, []byte(t)
-		} else {
+		mode, content := int64(0o644), []byte(text[name])
+		if file, ok := files[name]; ok {
 			var err error
-			if content, err = os.ReadFile(files[name]); err != nil {
+			if content, err = os.ReadFile(file); err != nil { //nolint:gosec // this machine's own commands
 				return nil, err
 			}
+			mode = 0o755
 		}
 		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(content)), ModTime: time.Unix(0, 0)}); err != nil {
 			return nil, err

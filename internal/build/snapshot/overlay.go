@@ -10,11 +10,12 @@ import (
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	digest "github.com/opencontainers/go-digest"
 
 	"github.com/towline/towline/internal/build/layer"
 )
 
-// lower is one layer unpacked as a lower folder of overlays.
+// lower is the topmost layer of a chain, as a lower folder of overlays.
 type lower struct {
 	once sync.Once
 	path string
@@ -28,58 +29,93 @@ type overlay struct {
 	lowers []string
 }
 
-// lowerKey names a lower folder. A layer that a chain holds several times, such
-// as the empty one, has a folder for each time: overlayfs refuses one folder twice.
-type lowerKey struct {
-	diffID v1.Hash
-	copy   int
+// unpackLowers gives the lower folders of chain, topmost first, unpacking those
+// that are not there yet. A folder belongs to a whole chain: what its layer does
+// may depend on the links and files below it.
+func (s *Store) unpackLowers(ctx context.Context, chain []v1.Layer) ([]string, error) {
+	var lowers []string
+	id := ""
+	for _, l := range chain {
+		next, err := chainID(id, l)
+		if err != nil {
+			return nil, err
+		}
+		id = next
+		s.mu.Lock()
+		low := s.lowers[id]
+		if low == nil {
+			low = &lower{}
+			s.lowers[id] = low
+		}
+		s.mu.Unlock()
+		low.once.Do(func() { low.path, low.err = s.unpackLower(ctx, l, lowers) })
+		if low.err != nil {
+			return nil, low.err
+		}
+		lowers = slices.Insert(lowers, 0, low.path)
+	}
+	return lowers, nil
 }
 
-func (s *Store) lower(ctx context.Context, key lowerKey, l v1.Layer) (string, error) {
-	s.mu.Lock()
-	low := s.lowers[key]
-	if low == nil {
-		low = &lower{}
-		s.lowers[key] = low
+// chainID names a chain by its layers, as the OCI image-spec's config.md has it.
+func chainID(parent string, l v1.Layer) (string, error) {
+	diffID, err := l.DiffID()
+	if err != nil {
+		return "", fmt.Errorf("layer: %w", err)
 	}
-	s.mu.Unlock()
-	low.once.Do(func() {
-		if low.path, low.err = s.Dir("lower"); low.err != nil {
-			return
+	if parent == "" {
+		return diffID.String(), nil
+	}
+	return digest.FromString(parent + " " + diffID.String()).String(), nil
+}
+
+// unpackLower unpacks a layer into a folder of its own. Over other layers it is
+// applied to an overlay of them, so that whiteouts, hard links and linked parents
+// mean what they would in a whole tree.
+func (s *Store) unpackLower(ctx context.Context, l v1.Layer, below []string) (string, error) {
+	opts := layer.ApplyOptions{IgnoreOwner: s.opts.IgnoreOwner}
+	if len(below) == 0 {
+		dir, err := s.Dir("lower")
+		if err != nil {
+			return "", err
 		}
-		_, low.err = apply(ctx, low.path, l, layer.ApplyOptions{
-			Overlay: true, UserXattr: s.opts.UserXattr, IgnoreOwner: s.opts.IgnoreOwner,
-		})
-	})
-	return low.path, low.err
+		_, err = s.apply(ctx, dir, l, opts)
+		return dir, err
+	}
+	o, err := s.mountOver(below, true)
+	if err != nil {
+		return "", err
+	}
+	if _, err = s.apply(ctx, o.merged(), l, opts); err != nil {
+		return "", err
+	}
+	if err := s.opts.Unmount(o.merged()); err != nil {
+		return "", fmt.Errorf("overlay %s: %w", o.merged(), err)
+	}
+	return filepath.Join(o.dir, "upper"), nil
 }
 
 // mount mounts chain, with an upper folder unless it is only to be read.
 func (s *Store) mount(ctx context.Context, chain []v1.Layer, writable bool) (*overlay, error) {
-	o := &overlay{store: s}
 	if err := s.fetch(ctx, chain); err != nil {
 		return nil, err
 	}
-	copies := map[v1.Hash]int{}
-	for _, l := range slices.Backward(chain) {
-		diffID, err := l.DiffID()
-		if err != nil {
-			return nil, fmt.Errorf("layer: %w", err)
-		}
-		dir, err := s.lower(ctx, lowerKey{diffID, copies[diffID]}, l)
-		copies[diffID]++
-		if err != nil {
-			return nil, err
-		}
-		o.lowers = append(o.lowers, dir)
+	lowers, err := s.unpackLowers(ctx, chain)
+	if err != nil {
+		return nil, err
 	}
+	return s.mountOver(lowers, writable)
+}
+
+// mountOver mounts an overlay over lowers, topmost first.
+func (s *Store) mountOver(lowers []string, writable bool) (*overlay, error) {
 	dir, err := s.Dir("overlay")
 	if err != nil {
 		return nil, err
 	}
-	o.dir = dir
+	o := &overlay{store: s, dir: dir, lowers: lowers}
 	for _, sub := range []string{"upper", "work", "merged", "empty"} {
-		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil { //nolint:gosec // a root filesystem's mode
 			return nil, fmt.Errorf("overlay: %w", err)
 		}
 	}
@@ -118,29 +154,31 @@ func (s *Store) changeOverlay(ctx context.Context, parent *Ref, chain []v1.Layer
 }
 
 // commitOverlay packs the upper folder, which then serves as the new layer's lower folder.
-func (t *Tree) commitOverlay(ctx context.Context, id string) (*Ref, error) {
+func (t *Tree) commitOverlay(ctx context.Context, name string) (*Ref, error) {
 	upper := filepath.Join(t.overlay.dir, "upper")
 	changes, err := layer.Upper(ctx, upper, t.overlay.lowers)
 	if err != nil {
 		return nil, fmt.Errorf("overlay %s: %w", t.Path, err)
 	}
-	ref, err := t.add(ctx, id, t.Path, changes)
+	ref, err := t.add(ctx, name, t.Path, changes)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.store.opts.Unmount(t.Path); err != nil {
+	if err = t.store.opts.Unmount(t.Path); err != nil {
 		return nil, fmt.Errorf("overlay %s: %w", t.Path, err)
 	}
-	diffID, err := ref.chain[len(ref.chain)-1].DiffID()
-	if err != nil {
-		return nil, fmt.Errorf("layer: %w", err)
+	id := ""
+	for _, l := range ref.chain {
+		if id, err = chainID(id, l); err != nil {
+			return nil, err
+		}
 	}
 	low := &lower{path: upper}
 	low.once.Do(func() {})
 	t.store.mu.Lock()
 	defer t.store.mu.Unlock()
-	if key := (lowerKey{diffID: diffID}); t.store.lowers[key] == nil {
-		t.store.lowers[key] = low
+	if t.store.lowers[id] == nil {
+		t.store.lowers[id] = low
 	}
 	return ref, nil
 }

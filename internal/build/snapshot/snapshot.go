@@ -32,9 +32,6 @@ type Options struct {
 	// plain folders.
 	Mount   func(merged, upper, work string, lowers []string) error
 	Unmount func(merged string) error
-	// UserXattr marks opaque folders by user.overlay.opaque, as an overlay
-	// that was mounted in a user namespace needs it.
-	UserXattr bool
 	// IgnoreOwner leaves every owner as it is: for a user namespace with one user.
 	IgnoreOwner bool
 	// SourceDateEpoch clamps the times in layers. Default: times as they are.
@@ -53,7 +50,8 @@ type Store struct {
 
 	mu     sync.Mutex
 	parked map[*Ref]*folder
-	lowers map[lowerKey]*lower
+	// lowers holds unpacked layers by the ID of the chain that they complete.
+	lowers map[string]*lower
 }
 
 // New makes a Store in opts.Dir.
@@ -63,13 +61,13 @@ func New(opts Options) (*Store, error) {
 			return nil, fmt.Errorf("snapshot store: %w", err)
 		}
 	}
-	return &Store{opts: opts, parked: map[*Ref]*folder{}, lowers: map[lowerKey]*lower{}}, nil
+	return &Store{opts: opts, parked: map[*Ref]*folder{}, lowers: map[string]*lower{}}, nil
 }
 
 // Dir is a new empty folder in the store, for the caller's own use.
 func (s *Store) Dir(name string) (string, error) {
 	dir := filepath.Join(s.opts.Dir, "trees", name+"-"+strconv.FormatInt(s.next.Add(1), 10))
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // a root filesystem's mode
 		return "", fmt.Errorf("snapshot store: %w", err)
 	}
 	return dir, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -87,32 +88,54 @@ func (s *Store) take(parent *Ref, access Access) *folder {
 
 // unpack puts a chain of layers into a new folder.
 func (s *Store) unpack(ctx context.Context, ref *Ref, chain []v1.Layer, outline bool) (*folder, error) {
-	dir, err := s.Dir("tree")
-	if err != nil {
+	if err := s.fetch(ctx, chain); err != nil {
 		return nil, err
-	}
-	opts := layer.ApplyOptions{Outline: outline, IgnoreOwner: s.opts.IgnoreOwner}
-	if outline {
-		opts.Keep = func(path string) bool { return path == "etc/passwd" || path == "etc/group" }
 	}
 	begin := time.Now()
-	if err := s.fetch(ctx, chain); err != nil {
-		_ = os.RemoveAll(dir)
-		return nil, err
-	}
-	var bytes int64
-	for _, l := range chain {
-		size, err := apply(ctx, dir, l, opts)
+	keep := map[string]bool{"etc/passwd": true, "etc/group": true}
+	for {
+		dir, err := s.Dir("tree")
+		if err != nil {
+			return nil, err
+		}
+		bytes, hollow, err := s.applyAll(ctx, dir, chain, outline, keep)
 		if err != nil {
 			_ = os.RemoveAll(dir)
 			return nil, err
 		}
-		bytes += size
+		if len(hollow) > 0 {
+			// An account file is a hard link of one that was left empty: once more.
+			for _, path := range hollow {
+				keep[path] = true
+			}
+			if err := os.RemoveAll(dir); err != nil {
+				return nil, fmt.Errorf("tree %s: %w", dir, err)
+			}
+			continue
+		}
+		if ref != nil && len(chain) > 0 && !outline {
+			s.opts.Progress.Emit(progress.BaseUnpacked{Ref: ref.name, Layers: len(chain), Size: bytes, Duration: time.Since(begin)})
+		}
+		return &folder{path: dir, outline: outline && len(chain) > 0}, nil
 	}
-	if ref != nil && len(chain) > 0 && !outline {
-		s.opts.Progress.Emit(progress.BaseUnpacked{Ref: ref.name, Layers: len(chain), Size: bytes, Duration: time.Since(begin)})
+}
+
+// applyAll applies a chain to dir. Hollow lists files that an outline has to
+// keep, too, for the sake of keep.
+func (s *Store) applyAll(ctx context.Context, dir string, chain []v1.Layer, outline bool, keep map[string]bool) (bytes int64, hollow []string, err error) {
+	opts := layer.ApplyOptions{IgnoreOwner: s.opts.IgnoreOwner, Outline: outline}
+	if outline {
+		opts.Keep = func(path string) bool { return keep[path] }
 	}
-	return &folder{path: dir, outline: outline && len(chain) > 0}, nil
+	for _, l := range chain {
+		result, err := s.apply(ctx, dir, l, opts)
+		if err != nil {
+			return 0, nil, err
+		}
+		bytes += result.Bytes
+		hollow = append(hollow, slices.DeleteFunc(result.Hollow, func(path string) bool { return keep[path] })...)
+	}
+	return bytes, hollow, nil
 }
 
 func (s *Store) fetch(ctx context.Context, chain []v1.Layer) error {
@@ -122,21 +145,27 @@ func (s *Store) fetch(ctx context.Context, chain []v1.Layer) error {
 	return s.opts.Fetch(ctx, chain...)
 }
 
-func apply(ctx context.Context, dir string, l v1.Layer, opts layer.ApplyOptions) (int64, error) {
+// apply applies one layer to dir.
+func (s *Store) apply(ctx context.Context, dir string, l v1.Layer, opts layer.ApplyOptions) (layer.ApplyResult, error) {
 	digest, err := l.Digest()
 	if err != nil {
-		return 0, fmt.Errorf("layer: %w", err)
+		return layer.ApplyResult{}, fmt.Errorf("layer: %w", err)
 	}
 	tar, err := l.Uncompressed()
 	if err != nil {
-		return 0, fmt.Errorf("layer %s: %w", digest, err)
+		return layer.ApplyResult{}, fmt.Errorf("layer %s: %w", digest, err)
 	}
 	defer tar.Close() //nolint:errcheck // read only
 	result, err := layer.Apply(ctx, dir, tar, opts)
 	if err != nil {
-		return 0, fmt.Errorf("layer %s: %w", digest, err)
+		return result, fmt.Errorf("layer %s: %w", digest, err)
 	}
-	return result.Bytes, nil
+	if len(result.Lost) > 0 {
+		s.opts.Progress.Emit(progress.Warning{
+			Message: fmt.Sprintf("layer %s: extended attributes could not be set: %v", digest, result.Lost),
+		})
+	}
+	return result, nil
 }
 
 // Commit makes the tree's changes a layer on top of its parent. Moved lists
@@ -177,7 +206,7 @@ func (t *Tree) add(ctx context.Context, id, root string, changes []layer.Change)
 	if err != nil {
 		return nil, err
 	}
-	return &Ref{name: id, chain: append(chain[:len(chain):len(chain)], blob.Layer())}, nil
+	return &Ref{name: id, chain: append(slices.Clip(chain), blob.Layer())}, nil
 }
 
 // Discard drops the tree and its changes.

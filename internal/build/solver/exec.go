@@ -27,7 +27,7 @@ type execOp struct {
 }
 
 func (o *execOp) run(ctx context.Context, inputs []*snapshot.Ref) (_ []*snapshot.Ref, err error) {
-	if err := o.check(); err != nil {
+	if err = o.check(); err != nil {
 		return nil, err
 	}
 	if o.solver.serial {
@@ -40,34 +40,44 @@ func (o *execOp) run(ctx context.Context, inputs []*snapshot.Ref) (_ []*snapshot
 	}
 	mounts := &execMounts{op: o, inputs: inputs}
 	defer func() { err = errors.Join(err, mounts.release()) }()
-	if err := mounts.prepare(ctx); err != nil {
+	if err = mounts.prepare(ctx); err != nil {
 		return nil, err
 	}
 	process, tail, err := o.process()
 	if err != nil {
 		return nil, err
 	}
-	result, err := o.solver.opts.Sandbox.Run(ctx, mounts.root.Path, process, mounts.list)
+	result, err := o.runIn(ctx, mounts, process)
 	if err != nil && !o.allowed(err) {
 		return nil, o.explain(err, tail)
 	}
 	var outs []*snapshot.Ref
 	if mounts.output {
-		ref, err := mounts.root.Commit(ctx, o.vertex.digest.String(), result.Moved)
-		if err != nil {
-			return nil, err
+		ref, commitErr := mounts.root.Commit(ctx, o.vertex.digest.String(), result.Moved)
+		if commitErr != nil {
+			return nil, commitErr
 		}
 		mounts.root = nil
 		outs = append(outs, ref)
 	}
-	for i, in := range o.vertex.inputs {
-		if o.solver.done(in) {
-			if err := o.solver.opts.Store.Forget(inputs[i]); err != nil {
-				return nil, err
-			}
-		}
+	return outs, o.solver.used(o.vertex, inputs)
+}
+
+// runIn runs the process, and tells what it tried to change outside the image.
+func (o *execOp) runIn(ctx context.Context, mounts *execMounts, process sandbox.Process) (sandbox.Result, error) {
+	if o.solver.serial {
+		o.solver.outside.Lock()
+		defer o.solver.outside.Unlock()
 	}
-	return outs, nil
+	result, err := o.solver.opts.Sandbox.Run(ctx, mounts.root.Path, process, mounts.list)
+	at := o.solver.place(o.vertex)
+	for _, path := range result.Restored {
+		o.solver.opts.Progress.Emit(progress.Warning{
+			File: at.file, Line: at.line,
+			Message: "the command changed " + path + ", which is not part of the image; it was put back as it was",
+		})
+	}
+	return result, err
 }
 
 // check refuses what no sandbox here can honour.
@@ -171,8 +181,11 @@ func (o *execOp) explain(err error, out *tail) error {
 func proxyEnv(p *pb.ProxyEnv) []string {
 	var env []string
 	for _, v := range []struct{ name, value string }{
-		{"HTTP_PROXY", p.GetHttpProxy()}, {"HTTPS_PROXY", p.GetHttpsProxy()}, {"FTP_PROXY", p.GetFtpProxy()},
-		{"NO_PROXY", p.GetNoProxy()}, {"ALL_PROXY", p.GetAllProxy()},
+		{"HTTP_PROXY", p.GetHttpProxy()},
+		{"HTTPS_PROXY", p.GetHttpsProxy()},
+		{"FTP_PROXY", p.GetFtpProxy()},
+		{"NO_PROXY", p.GetNoProxy()},
+		{"ALL_PROXY", p.GetAllProxy()},
 	} {
 		if v.value != "" {
 			env = append(env, v.name+"="+v.value, strings.ToLower(v.name)+"="+v.value)

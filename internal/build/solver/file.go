@@ -56,14 +56,7 @@ func (o *fileOp) run(ctx context.Context, inputs []*snapshot.Ref) ([]*snapshot.R
 		}
 		results[i] = handle.ref
 	}
-	for i, in := range o.vertex.inputs {
-		if o.solver.done(in) && inputs[i] != nil {
-			if err := o.solver.opts.Store.Forget(inputs[i]); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return results, nil
+	return results, o.solver.used(o.vertex, inputs)
 }
 
 func (o *fileOp) whole() bool {
@@ -79,7 +72,7 @@ func (o *fileOp) whole() bool {
 // debugger that nobody will attach.
 func plain(err error) error {
 	for {
-		wrapper, ok := err.(interface{ Unwrap() error }) //nolint:errorlint // the chain itself is walked here
+		wrapper, ok := err.(interface{ Unwrap() error })
 		if !ok {
 			return err
 		}

@@ -134,6 +134,7 @@ type fileManager struct {
 	refs *fileRefs
 }
 
+// New gives a tree with parent's content.
 func (m *fileManager) New(ctx context.Context, parent cache.ImmutableRef, _ session.Group, _ ...cache.RefOption) (cache.MutableRef, error) {
 	var from *fileRef
 	if parent != nil {
@@ -159,10 +160,16 @@ type fileRef struct {
 	edge *solver.Edge
 }
 
-func (r *fileRef) ID() string                    { return fmt.Sprintf("%p", r.ref) }
-func (r *fileRef) Release(context.Context) error { return nil }
-func (r *fileRef) Clone() cache.ImmutableRef     { return r }
+// ID tells states apart.
+func (r *fileRef) ID() string { return fmt.Sprintf("%p", r.ref) }
 
+// Release does nothing: fileRefs ends what it has opened.
+func (r *fileRef) Release(context.Context) error { return nil }
+
+// Clone gives the same state.
+func (r *fileRef) Clone() cache.ImmutableRef { return r }
+
+// Mount gives the state's folder to read.
 func (r *fileRef) Mount(ctx context.Context, _ bool, _ session.Group) (bksnapshot.Mountable, error) {
 	path, err := r.refs.read(ctx, r.ref)
 	if err != nil {
@@ -178,14 +185,21 @@ type fileTree struct {
 	tree *snapshot.Tree
 }
 
-func (t *fileTree) ID() string                    { return t.tree.Path }
-func (t *fileTree) Release(context.Context) error { return nil }
-func (t *fileTree) SetCachePolicyDefault() error  { return nil }
+// ID tells trees apart.
+func (t *fileTree) ID() string { return t.tree.Path }
 
+// Release does nothing: fileRefs ends what it has opened.
+func (t *fileTree) Release(context.Context) error { return nil }
+
+// SetCachePolicyDefault does nothing: nothing is kept between builds.
+func (t *fileTree) SetCachePolicyDefault() error { return nil }
+
+// Mount gives the tree's folder to change.
 func (t *fileTree) Mount(context.Context, bool, session.Group) (bksnapshot.Mountable, error) {
 	return folder(t.tree.Path), nil
 }
 
+// Commit makes the tree a state.
 func (t *fileTree) Commit(ctx context.Context) (cache.ImmutableRef, error) {
 	ref, err := t.refs.commit(ctx, t.tree)
 	if err != nil {
@@ -198,8 +212,10 @@ func (t *fileTree) Commit(ctx context.Context) (cache.ImmutableRef, error) {
 // is, without mounting anything.
 type folder string
 
+// Mount describes the folder; nothing is mounted.
 func (f folder) Mount() ([]mount.Mount, func() error, error) {
 	return []mount.Mount{{Type: "bind", Source: string(f), Options: []string{"rbind", "rw"}}}, func() error { return nil }, nil
 }
 
+// IdentityMapping is nil: owners are as they are.
 func (folder) IdentityMapping() *user.IdentityMapping { return nil }

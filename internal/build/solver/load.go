@@ -18,11 +18,20 @@ type vertex struct {
 	name    string
 }
 
-func (v *vertex) Digest() digest.Digest         { return v.digest }
-func (v *vertex) Sys() any                      { return v }
+// Digest implements solver.Vertex.
+func (v *vertex) Digest() digest.Digest { return v.digest }
+
+// Sys implements solver.Vertex.
+func (v *vertex) Sys() any { return v }
+
+// Options implements solver.Vertex.
 func (v *vertex) Options() solver.VertexOptions { return v.options }
-func (v *vertex) Inputs() []solver.Edge         { return v.inputs }
-func (v *vertex) Name() string                  { return v.name }
+
+// Inputs implements solver.Vertex.
+func (v *vertex) Inputs() []solver.Edge { return v.inputs }
+
+// Name implements solver.Vertex.
+func (v *vertex) Name() string { return v.name }
 
 // edgeKey names one output of a vertex.
 type edgeKey struct {

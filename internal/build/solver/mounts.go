@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -159,8 +160,8 @@ func (m *execMounts) release() error {
 	if m.root != nil {
 		errs = append(errs, m.root.Discard())
 	}
-	for i := len(m.undo) - 1; i >= 0; i-- {
-		errs = append(errs, m.undo[i]())
+	for _, undo := range slices.Backward(m.undo) {
+		errs = append(errs, undo())
 	}
 	return errors.Join(errs...)
 }

@@ -8,6 +8,7 @@ package solver
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -57,6 +58,9 @@ type Solver struct {
 	// running keeps file operations away from folders that a sandbox without
 	// mounts has moved into a RUN's root filesystem.
 	running sync.RWMutex
+	// outside keeps what reads folders of this machine, such as build contexts,
+	// apart from RUN steps in place, during which they are not where they were.
+	outside sync.RWMutex
 	// run lets one RUN at a time where the sandbox allows no more.
 	run sync.Mutex
 
@@ -136,17 +140,25 @@ func (s *Solver) learn(g *graph, source *pb.Source) {
 		s.left[root] = &atomic.Int64{}
 	}
 	s.left[root].Add(1)
-	for dgst, p := range placesOf(source) {
-		s.places[dgst] = p
-	}
+	maps.Copy(s.places, placesOf(source))
 }
 
-// done counts one use of an output as done, and says whether it was the last.
-func (s *Solver) done(e solver.Edge) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	left := s.left[keyOf(e)]
-	return left != nil && left.Add(-1) <= 0
+// used counts the inputs of v as used once more, and lets go of those that
+// nobody will ask for again.
+func (s *Solver) used(v *vertex, inputs []*snapshot.Ref) error {
+	for i, in := range v.inputs {
+		s.mu.Lock()
+		left := s.left[keyOf(in)]
+		gone := left != nil && left.Add(-1) <= 0
+		s.mu.Unlock()
+		if !gone || inputs[i] == nil {
+			continue
+		}
+		if err := s.opts.Store.Forget(inputs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // wantsWhole says whether somebody will look into this output or run on it.
@@ -191,10 +203,17 @@ type result struct {
 	ref *snapshot.Ref
 }
 
-func (r *result) ID() string                    { return r.id }
+// ID implements solver.Result.
+func (r *result) ID() string { return r.id }
+
+// Release implements solver.Result. The store keeps what it needs.
 func (r *result) Release(context.Context) error { return nil }
-func (r *result) Sys() any                      { return r.ref }
-func (r *result) Clone() solver.Result          { return r }
+
+// Sys implements solver.Result.
+func (r *result) Sys() any { return r.ref }
+
+// Clone implements solver.Result.
+func (r *result) Clone() solver.Result { return r }
 
 func newResult(v *vertex, index int, ref *snapshot.Ref) solver.Result {
 	return &result{id: v.digest.String() + ":" + strconv.Itoa(index), ref: ref}

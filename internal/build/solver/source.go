@@ -63,6 +63,8 @@ func (o *sourceOp) folder(ctx context.Context, src source.Folder) (*snapshot.Ref
 	if !ok {
 		return nil, errors.New("build context " + src.Name + " does not exist")
 	}
+	o.solver.outside.RLock()
+	defer o.solver.outside.RUnlock()
 	dest, err := o.solver.opts.Store.Dir("context")
 	if err != nil {
 		return nil, err

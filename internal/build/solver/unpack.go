@@ -90,7 +90,7 @@ func (u *unpacker) unpack(from, to string, userMount, groupMount fileoptypes.Mou
 	if _, err := fscopy.MkdirAll(dest, 0o755, chown, at); err != nil {
 		return false, fmt.Errorf("%s: %w", action.Dest, err)
 	}
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // resolved below the source's root
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", action.Src, err)
 	}
@@ -142,7 +142,7 @@ func isArchive(path string) bool {
 	if err != nil || !info.Mode().IsRegular() {
 		return false
 	}
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // resolved below the source's root
 	if err != nil {
 		return false
 	}
