@@ -72,6 +72,10 @@ type Options struct {
 	// Dir is where the build keeps its trees and layers. It is made, and Close
 	// removes it. In place, it must be on the container's own filesystem.
 	Dir string
+	// Ready is told each layer of the images as soon as it is there, those of a
+	// base included, from several goroutines and perhaps more than once; so it
+	// can be uploaded while the build goes on. It may be nil.
+	Ready func(v1.Layer)
 	// Progress receives events; it may be nil.
 	Progress progress.Func
 	// SourceDateEpoch is a Unix time that no file of a new layer and no time of
@@ -182,7 +186,7 @@ func prepare(opts Options, store *snapshot.Store) (*solver.Solver, dockerfile.Op
 	}
 	s, err := solver.New(solver.Options{
 		Store: store, Sandbox: opts.Sandbox, Images: images, Secrets: opts.Secrets,
-		Platforms: machines, Progress: opts.Progress,
+		Platforms: machines, Ready: opts.Ready, Progress: opts.Progress,
 		Contexts: map[string]string{
 			dockerfile.ContextSource: opts.Context,
 			dockerfile.FileSource:    filepath.Dir(opts.File),

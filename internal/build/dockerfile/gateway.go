@@ -53,8 +53,7 @@ func (g *gateway) machines() []ocispec.Platform {
 func capabilities() []*capspb.APICap {
 	var list []*capspb.APICap
 	for _, c := range pb.Caps.All() {
-		switch apicaps.CapID(c.ID) {
-		case pb.CapMergeOp, pb.CapDiffOp:
+		if apicaps.CapID(c.ID) == pb.CapDiffOp {
 			continue
 		}
 		list = append(list, c)

@@ -98,6 +98,20 @@ func (s *Store) Folder(name, dir string) *Ref {
 	return &Ref{name: name, source: dir}
 }
 
+// Merge is the state that the layers of refs make, one over the other. Nothing
+// is unpacked for it.
+func (s *Store) Merge(ctx context.Context, name string, refs []*Ref) (*Ref, error) {
+	merged := &Ref{name: name}
+	for _, ref := range refs {
+		layers, err := s.Layers(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		merged.chain = append(merged.chain, layers...)
+	}
+	return merged, nil
+}
+
 // Layers lists the layers of ref, lowest first.
 func (s *Store) Layers(ctx context.Context, ref *Ref) ([]v1.Layer, error) {
 	if ref == nil {

@@ -45,6 +45,8 @@ type graph struct {
 	vertices map[digest.Digest]*vertex
 	// uses counts how often an output is asked for.
 	uses map[edgeKey]int
+	// result lists the outputs whose layers the result is made of.
+	result map[edgeKey]bool
 	// whole lists the outputs that somebody will look into or run on. The others
 	// are only copied upon, so an outline of their base is enough.
 	whole map[edgeKey]bool
@@ -52,7 +54,7 @@ type graph struct {
 
 // load turns an LLB definition into a graph. Its last operation only points to the result.
 func load(def *pb.Definition) (*graph, error) {
-	g := &graph{vertices: map[digest.Digest]*vertex{}, uses: map[edgeKey]int{}, whole: map[edgeKey]bool{}}
+	g := &graph{vertices: map[digest.Digest]*vertex{}, uses: map[edgeKey]int{}, result: map[edgeKey]bool{}, whole: map[edgeKey]bool{}}
 	var order []*vertex
 	for _, raw := range def.Def {
 		var op pb.Op
@@ -88,6 +90,7 @@ func load(def *pb.Definition) (*graph, error) {
 	}
 	g.root = last.inputs[0]
 	g.look(order[:len(order)-1])
+	g.mark(g.root)
 	return g, nil
 }
 
@@ -105,7 +108,49 @@ func (g *graph) look(order []*vertex) {
 	}
 }
 
+// mark marks an output, and those whose layers it keeps, as part of the result.
+func (g *graph) mark(e solver.Edge) {
+	if g.result[keyOf(e)] {
+		return
+	}
+	g.result[keyOf(e)] = true
+	for _, in := range below(e) {
+		g.mark(in)
+	}
+}
+
+// below lists the states whose layers an output keeps: the one that it adds a
+// layer to, or all that it merges.
+func below(e solver.Edge) []solver.Edge {
+	v, ok := e.Vertex.(*vertex)
+	if !ok {
+		return nil
+	}
+	input := -1
+	switch op := v.op.Op.(type) {
+	case *pb.Op_Merge:
+		return v.inputs
+	case *pb.Op_File:
+		if len(op.File.Actions) > 0 {
+			input = int(op.File.Actions[0].Input)
+		}
+	case *pb.Op_Exec:
+		for _, m := range op.Exec.Mounts {
+			if m.Dest == "/" && m.MountType == pb.MountType_BIND {
+				input = int(m.Input)
+			}
+		}
+	}
+	if input < 0 || input >= len(v.inputs) {
+		return nil
+	}
+	return v.inputs[input : input+1]
+}
+
 func (g *graph) needsWhole(v *vertex, input int) bool {
+	if v.op.GetMerge() != nil {
+		return g.whole[edgeKey{v.digest, 0}]
+	}
 	file := v.op.GetFile()
 	if file == nil {
 		return true

@@ -40,6 +40,8 @@ func (s *Solver) resolve(v solver.Vertex) (solver.Op, error) {
 		o.runner = &fileOp{solver: s, vertex: vtx, file: kind.File}
 	case *pb.Op_Exec:
 		o.runner = &execOp{solver: s, vertex: vtx, exec: kind.Exec}
+	case *pb.Op_Merge:
+		o.runner = &mergeOp{solver: s, vertex: vtx}
 	default:
 		return nil, o.locate(fmt.Errorf("operation %T is not supported", kind))
 	}
@@ -81,6 +83,9 @@ func (o *op) Exec(ctx context.Context, _ solver.JobContext, inputs []solver.Resu
 	id := o.vertex.digest.String()
 	o.solver.opts.Progress.Emit(progress.StepStarted{ID: id, Name: o.vertex.name, File: at.file, Line: at.line})
 	outs, err := o.runner.run(ctx, refs)
+	if err == nil {
+		err = o.solver.tell(ctx, o.vertex, outs)
+	}
 	o.solver.opts.Progress.Emit(progress.StepDone{ID: id, Err: err, Duration: time.Since(begin)})
 	if err != nil {
 		return nil, o.locate(err)

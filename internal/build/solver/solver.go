@@ -41,6 +41,10 @@ type Options struct {
 	Contexts map[string]string
 	// Secrets are what RUN --mount=type=secret may ask for, by id.
 	Secrets map[string][]byte
+	// Ready is told each layer of a result as soon as it is there, so that it can
+	// be uploaded beside what is still being built. It may be nil, and is called
+	// from several goroutines.
+	Ready func(v1.Layer)
 	// Platforms are what RUN steps can be run for, this machine's own first. Required.
 	Platforms []v1.Platform
 	// Workspace is cut off file names in messages, so that they are relative to it.
@@ -66,6 +70,7 @@ type Solver struct {
 
 	mu     sync.Mutex
 	left   map[edgeKey]*atomic.Int64
+	result map[edgeKey]bool
 	whole  map[edgeKey]bool
 	places map[digest.Digest]place
 	cached map[digest.Digest]bool
@@ -77,6 +82,7 @@ func New(opts Options) (*Solver, error) {
 		opts:   opts,
 		serial: opts.Sandbox == nil || opts.Sandbox.Name() != "namespaces",
 		left:   map[edgeKey]*atomic.Int64{},
+		result: map[edgeKey]bool{},
 		whole:  map[edgeKey]bool{},
 		places: map[digest.Digest]place{},
 		cached: map[digest.Digest]bool{},
@@ -131,9 +137,8 @@ func (s *Solver) learn(g *graph, source *pb.Source) {
 		}
 		s.left[key].Add(int64(n))
 	}
-	for key := range g.whole {
-		s.whole[key] = true
-	}
+	maps.Copy(s.whole, g.whole)
+	maps.Copy(s.result, g.result)
 	// The result of a definition is still wanted when its last use in it has ended.
 	root := keyOf(g.root)
 	if s.left[root] == nil {
@@ -156,6 +161,35 @@ func (s *Solver) used(v *vertex, inputs []*snapshot.Ref) error {
 		}
 		if err := s.opts.Store.Forget(inputs[i]); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// tell tells Ready the layers that v has added to a result.
+func (s *Solver) tell(ctx context.Context, v *vertex, outs []*snapshot.Ref) error {
+	if s.opts.Ready == nil {
+		return nil
+	}
+	for i, ref := range outs {
+		s.mu.Lock()
+		wanted := s.result[edgeKey{v.digest, solver.Index(i)}]
+		s.mu.Unlock()
+		if !wanted {
+			continue
+		}
+		layers, err := s.opts.Store.Layers(ctx, ref)
+		if err != nil {
+			return err
+		}
+		if v.op.GetMerge() != nil {
+			continue // its inputs have told theirs
+		}
+		if v.op.GetSource() == nil && len(layers) > 0 {
+			layers = layers[len(layers)-1:]
+		}
+		for _, l := range layers {
+			s.opts.Ready(l)
 		}
 	}
 	return nil
