@@ -92,11 +92,18 @@ var rooms = []struct {
 	}},
 	{"internal/build/solver", room{
 		imports: []string{
-			"internal/build/progress", "internal/build/sandbox", "internal/build/snapshot", "internal/build/source", "internal/problem",
+			"internal/build/keys", "internal/build/progress", "internal/build/sandbox", "internal/build/snapshot", "internal/build/source",
+			"internal/build/source/git", "internal/build/source/web", "internal/problem",
 		},
 		why: "executes LLB with what the rooms below offer",
 	}},
-	{"internal/build/source", room{imports: []string{"internal/problem"}, why: "contexts, and the words that LLB has for sources"}},
+	{"internal/build/source", room{
+		imports: []string{"internal/build/source/git", "internal/build/source/web", "internal/problem"},
+		why:     "contexts, and the words that LLB has for sources",
+	}},
+	{"internal/build/source/git", room{imports: []string{"internal/problem"}, why: "a repository in, files out; it talks to servers and to nobody here"}},
+	{"internal/build/source/web", room{imports: []string{"internal/problem"}, why: "a URL in, a file out"}},
+	{"internal/build/keys", room{imports: []string{"internal/problem"}, why: "the ssh keys of a build, shown to nobody but through an agent"}},
 	{"internal/build/snapshot", room{
 		imports: []string{"internal/build/layer", "internal/build/progress", "internal/problem"},
 		why:     "chains of layers; folders only when something needs them",

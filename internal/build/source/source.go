@@ -1,5 +1,5 @@
 // Package source reads what a build starts from: the parts of local folders
-// that it asks for, and the names of images.
+// that it asks for, and the names of everything else.
 //
 // Local folders are seen as BuildKit's client and worker together see them;
 // see client/solve.go, session/filesync and source/local in moby/buildkit.
@@ -7,7 +7,6 @@ package source
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -15,10 +14,13 @@ import (
 
 	"github.com/moby/buildkit/solver/pb"
 
+	"github.com/towline/towline/internal/build/source/git"
+	"github.com/towline/towline/internal/build/source/web"
 	"github.com/towline/towline/internal/problem"
 )
 
-// Source is what a source vertex names: an Image, a Folder or a Layout.
+// Source is what a source vertex names: an Image, a Folder, a Layout, a
+// Repository or a Download.
 type Source interface{ source() }
 
 // Image is docker-image://REF.
@@ -48,9 +50,17 @@ type Layout struct {
 	LayerLimit int
 }
 
-func (Image) source()  {}
-func (Folder) source() {}
-func (Layout) source() {}
+// Repository is git://HOST/PATH#REF:FOLDER.
+type Repository struct{ git.Repository }
+
+// Download is a URL of http or https.
+type Download struct{ web.Source }
+
+func (Image) source()      {}
+func (Folder) source()     {}
+func (Layout) source()     {}
+func (Repository) source() {}
+func (Download) source()   {}
 
 // Filter says which part of a folder is wanted. The zero Filter wants all.
 type Filter struct {
@@ -81,17 +91,11 @@ func Parse(op *pb.SourceOp) (Source, error) {
 	case "local":
 		return folder(rest, attrs)
 	case "git":
-		return nil, &problem.Error{
-			Op:  "read " + cleanURL(op.GetIdentifier()),
-			Err: errors.New("ADD of a git repository, and git contexts, come with a later version of Towline"),
-			Fix: "Check the repository out in a step before this one (actions/checkout with repository and path), and COPY it.",
-		}
+		r, err := git.Parse(op.GetIdentifier(), attrs)
+		return Repository{r}, err
 	case "http", "https":
-		return nil, &problem.Error{
-			Op:  "read " + cleanURL(op.GetIdentifier()),
-			Err: errors.New("ADD of a URL, and contexts at a URL, come with a later version of Towline"),
-			Fix: "Download the file in a RUN or in a step before this one, and COPY it.",
-		}
+		d, err := web.Parse(op.GetIdentifier(), attrs)
+		return Download{d}, err
 	}
 	return nil, &problem.Error{
 		Op: "read " + cleanURL(op.GetIdentifier()), Err: fmt.Errorf("sources of scheme %q are not supported", scheme),

@@ -2,12 +2,15 @@ package source
 
 import (
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/buildkit/solver/pb"
 
+	"github.com/towline/towline/internal/build/source/git"
+	"github.com/towline/towline/internal/build/source/web"
 	"github.com/towline/towline/internal/problem"
 )
 
@@ -37,6 +40,8 @@ func TestParse(t *testing.T) {
 			op:   &pb.SourceOp{Identifier: "oci-layout://x@sha256:abc", Attrs: map[string]string{pb.AttrOCILayoutStoreID: "base", pb.AttrOCILayoutLayerLimit: "1"}},
 			want: Layout{Ref: "x@sha256:abc", Store: "base", LayerLimit: 1},
 		},
+		"git":   {op: &pb.SourceOp{Identifier: "git://h/o/r.git#v1:sub"}, want: Repository{git.Repository{Remote: "https://h/o/r.git", Ref: "v1", Subdir: "sub"}}},
+		"https": {op: &pb.SourceOp{Identifier: "https://h/a"}, want: Download{web.Source{URL: "https://h/a", Header: http.Header{}}}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -59,8 +64,8 @@ func TestParseRefuses(t *testing.T) {
 		want string
 		user bool // it is the user's to mend
 	}{
-		"https":             {op: &pb.SourceOp{Identifier: "https://u:hunter2@example.com/a.tgz?token=hunter2"}, want: "read https://example.com/a.tgz: ADD of a URL", user: true},
-		"git":               {op: &pb.SourceOp{Identifier: "git://github.com/a/b.git#main"}, want: "ADD of a git repository", user: true},
+		"https":             {op: &pb.SourceOp{Identifier: "https://u:hunter2@example.com/a.tgz?token=hunter2", Attrs: map[string]string{pb.AttrHTTPChecksum: "x"}}, want: `read https://example.com/a.tgz: the checksum "x"`, user: true},
+		"git":               {op: &pb.SourceOp{Identifier: "git://github.com/a/b.git#a..b"}, want: "is not a name", user: true},
 		"blob":              {op: &pb.SourceOp{Identifier: "docker-image+blob://a@sha256:1"}, want: `"docker-image+blob"`, user: true},
 		"unreadable URL":    {op: &pb.SourceOp{Identifier: "https://%zz?hunter2"}, want: "read https://...", user: true},
 		"no scheme":         {op: &pb.SourceOp{Identifier: "alpine"}, want: "no scheme"},
