@@ -49,7 +49,7 @@ func (r *Runner) openFile(f **os.File, name string) error {
 
 // SetOutput sets one of the action's outputs. The value may have several lines;
 // nothing in it can set another output. Without a file for outputs, away from
-// GitHub, it is written as a line.
+// GitHub, nobody would read it, and it is dropped.
 func (r *Runner) SetOutput(name, value string) error {
 	if name == "" || strings.ContainsAny(name, "=<\r\n") {
 		return fmt.Errorf("output %q: not a name", name)
@@ -66,7 +66,6 @@ func (r *Runner) SetOutput(name, value string) error {
 				Fix: "Use a runner of version 2.297 or newer.",
 			}
 		}
-		r.Line("output " + name + ": " + value)
 		return nil
 	}
 	delimiter := "towline_" + r.delimiter()

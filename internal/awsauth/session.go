@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/towline/towline/internal/problem"
 )
@@ -90,6 +91,7 @@ func openByToken(ctx context.Context, opts Options, cfg aws.Config) (*Session, e
 func load(ctx context.Context, opts Options, byToken bool) (aws.Config, error) {
 	with := []func(*config.LoadOptions) error{
 		config.WithRegion(opts.Region),
+		config.WithLogger(logging.Nop{}), // it would write to stderr, which is the user's log
 		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = expiryWindow }),
 	}
 	if opts.Transport != nil {

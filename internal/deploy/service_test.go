@@ -57,7 +57,7 @@ func TestServiceRefused(t *testing.T) {
 		},
 		"reading is not allowed": {
 			prepare: func(f *fakeECS) { f.refuse["DescribeServices"] = "AccessDeniedException" },
-			input:   "service", want: []string{"AccessDeniedException", "RequestID: req-1", "Allow ecs:DescribeServices on " + serviceARN},
+			input:   "service", want: []string{"AccessDeniedException", "request req-1", "Allow ecs:DescribeServices on " + serviceARN},
 		},
 		"INACTIVE":       {prepare: put("status", "INACTIVE"), input: "service", want: []string{"INACTIVE", "deleted"}},
 		"DRAINING":       {prepare: put("status", "DRAINING"), input: "service", want: []string{"DRAINING", "being deleted"}},

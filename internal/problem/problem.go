@@ -67,6 +67,9 @@ func words(err error) string {
 	if !ok || answer.ErrorCode() == "" {
 		return text
 	}
+	if inner, ok := errors.AsType[*Error](wrapped); ok { // why the operation could not be signed, say
+		return strings.Replace(text, wrapped.Error(), inner.Error(), 1)
+	}
 	said := strings.TrimSuffix(answer.ErrorCode()+": "+strings.TrimRight(answer.ErrorMessage(), ". "), ": ")
 	var request interface{ ServiceRequestID() string }
 	if errors.As(err, &request) && request.ServiceRequestID() != "" {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/towline/towline/internal/actions"
 	"github.com/towline/towline/internal/build/progress"
@@ -17,12 +16,6 @@ type step struct {
 	name    string
 	partial []byte
 	quiet   bool
-}
-
-// moved counts what was done with the objects of one kind of transfer.
-type moved struct {
-	count int
-	size  int64
 }
 
 // Build reports what happens during a build.
@@ -40,22 +33,30 @@ func (r *Reporter) Build(e progress.Event) {
 	case progress.StepDone:
 		r.stepDone(e)
 	case progress.Warning:
-		message := e.Message
-		if e.Detail != "" && !strings.Contains(message, e.Detail) {
-			message += " (" + e.Detail + ")"
-		}
-		if e.URL != "" {
-			message += " " + e.URL
-		}
-		r.runner.Annotate(actions.Warning, actions.Annotation{Title: "Dockerfile", File: e.File, Line: e.Line, Message: message})
+		r.buildWarning(e)
 	case progress.LayerDone:
 		if s := r.step(e.ID); s != nil && !s.quiet {
 			r.line("packed", fmt.Sprintf("#%d layer %s", s.number, short(e.Digest)),
-				fmt.Sprintf("%d entries", e.Files), size(e.Size), elapsed(e.Duration))
+				size(e.Size), elapsed(e.Duration), count(e.Files, "entry"))
 		}
 	case progress.BaseUnpacked:
-		r.line("unpacked", e.Ref, fmt.Sprintf("%d layers", e.Layers), size(e.Size), elapsed(e.Duration))
+		r.line("unpacked", oneLine(e.Ref), size(e.Size), elapsed(e.Duration), count(e.Layers, "layer"))
 	}
+}
+
+// buildWarning shows a finding at its place. BuildKit says the line once more.
+func (r *Reporter) buildWarning(e progress.Warning) {
+	message := e.Message
+	if e.Line > 0 {
+		message = strings.TrimSuffix(message, fmt.Sprintf(" (line %d)", e.Line))
+	}
+	if message == "" {
+		message = e.Detail
+	}
+	if e.URL != "" {
+		message += " (" + e.URL + ")"
+	}
+	r.warn(actions.Annotation{Title: annotationTitle, File: e.File, Line: e.Line, Message: message})
 }
 
 func (r *Reporter) step(id string) *step {
@@ -67,15 +68,11 @@ func (r *Reporter) step(id string) *step {
 // stepStarted numbers a step. What the frontend does for itself, such as reading
 // .dockerignore, is not a step to the user.
 func (r *Reporter) stepStarted(e progress.StepStarted) {
+	s := &step{name: e.Name, quiet: strings.HasPrefix(e.Name, "[internal]")}
 	r.mu.Lock()
-	s := &step{number: len(r.steps) + 1, name: e.Name, quiet: strings.HasPrefix(e.Name, "[internal]")}
-	if s.quiet {
-		s.number = 0
-	}
-	for _, other := range r.steps {
-		if other.quiet {
-			s.number--
-		}
+	if !s.quiet {
+		r.shown++
+		s.number = r.shown
 	}
 	r.steps[e.ID] = s
 	r.mu.Unlock()
@@ -132,36 +129,15 @@ func (r *Reporter) stepDone(e progress.StepDone) {
 	r.line(verb, fmt.Sprintf("#%d %s", s.number, oneLine(s.name)), elapsed(e.Duration))
 }
 
-// oneLine is a step's name cut to a line of the log.
-func oneLine(name string) string {
-	name = strings.Join(strings.Fields(name), " ")
-	if runes := []rune(name); len(runes) > 120 {
-		name = string(runes[:119]) + "…"
-	}
-	return name
-}
-
 // Registry reports what is moved to and from registries.
 func (r *Reporter) Registry(e registry.Event) {
-	r.mu.Lock()
-	m := r.moved[string(e.Kind)]
-	if m == nil {
-		m = &moved{}
-		r.moved[string(e.Kind)] = m
-	}
-	m.count++
-	m.size += e.Size
-	r.mu.Unlock()
-	object := e.Object
-	if kind, digest, ok := strings.Cut(object, " "); ok {
-		object = kind + " " + short(digest)
+	object, where := short(e.Object), e.Repository
+	if strings.HasPrefix(object, "tag ") {
+		where = "" // the tag's reference says it
 	}
 	var amounts []string
 	if e.Size > 0 {
-		amounts = append(amounts, size(e.Size))
+		amounts = append(amounts, size(e.Size), elapsed(e.Duration))
 	}
-	if e.Duration > time.Millisecond {
-		amounts = append(amounts, elapsed(e.Duration))
-	}
-	r.line(string(e.Kind), object, append(amounts, e.Repository)...)
+	r.line(string(e.Kind), object, append(amounts, where)...)
 }

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/towline/towline/internal/deploy"
@@ -24,7 +25,7 @@ func (r *Reporter) Deploy(e deploy.Event) {
 		if e.Joined {
 			verb = "joined"
 		}
-		r.line(verb, "deployment "+e.DeploymentID, e.TaskDefinitionARN)
+		r.line(verb, "deployment "+e.DeploymentID, "of "+lastPart(e.TaskDefinitionARN))
 		if e.ConsoleURL != "" {
 			r.line("see", e.ConsoleURL)
 		}
@@ -35,10 +36,9 @@ func (r *Reporter) Deploy(e deploy.Event) {
 	case deploy.TaskFailed:
 		r.taskFailed(e)
 	case deploy.LogLines:
-		r.line("last", fmt.Sprintf("lines of container %s, task %s:", e.Container, e.TaskID))
-		r.untrusted("  | ", strings.Join(e.Lines, "\n"))
+		r.logLines(e)
 	case deploy.RollingBack:
-		object := e.To
+		object := lastPart(e.To)
 		if object == "" {
 			object = "the last deployment that succeeded"
 		}
@@ -47,11 +47,44 @@ func (r *Reporter) Deploy(e deploy.Event) {
 			by = "by ECS itself"
 		}
 		r.line("rollback", "to "+object, by)
-		r.untrusted(strings.Repeat(" ", verbWidth+1), oneLineUncut(e.Reason))
+		r.indented(e.Reason)
 	case deploy.Notice:
 		r.Notice(e.Message)
 	case deploy.Done:
-		r.line("ended", "deployment "+e.Outcome.DeploymentID, string(e.Outcome.Status))
+		r.ended(e.Outcome)
+	}
+}
+
+func (r *Reporter) ended(o deploy.Outcome) {
+	switch {
+	case o.DeploymentID == "", o.Status == deploy.StatusUnchanged: // nothing was started
+	case o.Status == deploy.StatusStarted:
+		r.line("left", "deployment "+o.DeploymentID, "goes on by itself")
+	default:
+		r.line("ended", "deployment "+o.DeploymentID, string(o.Status))
+	}
+}
+
+// logLines shows a container's last lines, unless another task's were the same.
+func (r *Reporter) logLines(e deploy.LogLines) {
+	text := strings.Join(e.Lines, "\n")
+	r.mu.Lock()
+	same := r.lastLog[e.Container] == text
+	r.lastLog[e.Container] = text
+	r.mu.Unlock()
+	object := "of container " + e.Container + ", task " + e.TaskID
+	if same {
+		r.line("last lines", object, "the same")
+		return
+	}
+	r.line("last lines", object)
+	r.untrusted(strings.Repeat(" ", verbWidth+1)+"| ", text)
+}
+
+// indented writes text that is not ours below the object of the line before.
+func (r *Reporter) indented(text string) {
+	if text = oneLineUncut(text); text != "" {
+		r.untrusted(strings.Repeat(" ", verbWidth+1), text)
 	}
 }
 
@@ -66,25 +99,39 @@ func (r *Reporter) waiting(e deploy.Waiting) {
 	r.line("waiting", "deployment "+e.DeploymentID, strings.ToLower(strings.ReplaceAll(e.State, "_", " ")), state, elapsed(e.Elapsed))
 }
 
+// taskFailed tells of one task what is not known from another one already.
 func (r *Reporter) taskFailed(e deploy.TaskFailed) {
+	r.mu.Lock()
+	known := e.Summary != "" && slices.ContainsFunc(r.tasks, func(t failedTask) bool { return t.summary == e.Summary })
+	r.tasks = append(r.tasks, failedTask{e.TaskID, e.Summary, e.Fix})
+	r.mu.Unlock()
+	if known {
+		r.line("failed", "task "+e.TaskID, e.StopCode, "as before")
+		return
+	}
 	r.line("failed", "task "+e.TaskID, e.StopCode)
-	r.untrusted(strings.Repeat(" ", verbWidth+1), oneLineUncut(e.StoppedReason))
+	r.indented(e.StoppedReason)
 	for _, c := range e.Containers {
-		text := "container " + c.Name
+		text := ""
 		if c.ExitCode != nil {
 			text += fmt.Sprintf(": exit code %d", *c.ExitCode)
 		}
 		if c.Reason != "" {
 			text += ": " + c.Reason
 		}
-		r.untrusted(strings.Repeat(" ", verbWidth+1), oneLineUncut(text))
+		if text != "" {
+			r.indented("container " + c.Name + text)
+		}
 	}
 	if e.Summary != "" {
-		r.line("why", e.Summary, e.Fix)
+		r.line("why", oneLineUncut(e.Summary))
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.tasks = append(r.tasks, failedTask{e.TaskID, e.Summary, e.Fix})
+	if e.Fix != "" {
+		r.line("to do", oneLineUncut(e.Fix))
+	}
 }
+
+// lastPart is the short form of an ARN: FAMILY:REVISION of a task definition.
+func lastPart(arn string) string { return arn[strings.LastIndexByte(arn, '/')+1:] }
 
 func oneLineUncut(text string) string { return strings.Join(strings.Fields(text), " ") }

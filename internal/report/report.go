@@ -4,9 +4,11 @@ package report
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/towline/towline/internal/actions"
 	"github.com/towline/towline/internal/problem"
@@ -17,44 +19,52 @@ type Reporter struct {
 	runner *actions.Runner
 	begin  time.Time
 
-	mu     sync.Mutex
-	phases []phase
-	steps  map[string]*step
-	facts  []fact
-	errors []*problem.Error
-	moved  map[string]*moved
-	tasks  []failedTask
+	mu       sync.Mutex
+	phases   []*phase
+	steps    map[string]*step
+	shown    int // steps that have a number
+	facts    []fact
+	outputs  []fact
+	errors   []*problem.Error
+	warnings []actions.Annotation
+	tasks    []failedTask
+	lastLog  map[string]string // by container: the last lines that were shown
 }
 
 // phase is one part of the run.
 type phase struct {
-	title string
-	begin time.Time
-	took  time.Duration
+	title  string
+	begin  time.Time
+	took   time.Duration
+	over   bool
+	failed bool
 }
 
-// fact is a line of the summary's table.
+// fact is a line of the summary's table, or an output.
 type fact struct{ name, value string }
 
 // New makes a Reporter that writes through runner.
 func New(runner *actions.Runner) *Reporter {
-	return &Reporter{runner: runner, begin: time.Now(), steps: map[string]*step{}, moved: map[string]*moved{}}
+	return &Reporter{runner: runner, begin: time.Now(), steps: map[string]*step{}, lastLog: map[string]string{}}
 }
 
 // Phase begins a part of the run, which ends with the call of its result.
-func (r *Reporter) Phase(title string) (end func()) {
+func (r *Reporter) Phase(title string) (end func(error)) {
+	p := &phase{title: title, begin: time.Now()}
 	r.mu.Lock()
-	r.phases = append(r.phases, phase{title: title, begin: time.Now()})
-	i := len(r.phases) - 1
+	r.phases = append(r.phases, p)
 	r.mu.Unlock()
 	r.runner.Group(title)
-	return func() {
+	return func(err error) {
 		r.mu.Lock()
-		p := &r.phases[i]
-		p.took = time.Since(p.begin)
+		p.took, p.over, p.failed = time.Since(p.begin), true, err != nil
 		took := p.took
 		r.mu.Unlock()
-		r.line("done", title, elapsed(took))
+		verb := "done"
+		if err != nil {
+			verb = "failed"
+		}
+		r.line(verb, title, elapsed(took))
 		r.runner.EndGroup()
 	}
 }
@@ -62,69 +72,156 @@ func (r *Reporter) Phase(title string) (end func()) {
 // Say writes one line: a verb, its object, and amounts and times.
 func (r *Reporter) Say(verb, object string, more ...string) { r.line(verb, object, more...) }
 
-// Fact puts a line into the summary's table.
+// Text writes text that is not ours, as it is.
+func (r *Reporter) Text(text string) { r.untrusted("", text) }
+
+// Change tells what is different in a new task definition; before or after is
+// empty where there is none.
+func (r *Reporter) Change(path, before, after string) {
+	how := short(clip(before, maxValue)) + " -> " + short(clip(after, maxValue))
+	switch {
+	case before == "":
+		how = "added " + short(clip(after, maxValue))
+	case after == "":
+		how = "removed"
+	}
+	r.line("change", path, how)
+}
+
+// Fact puts a line into the summary's table. A later value of the same name
+// takes the former's place.
 func (r *Reporter) Fact(name, value string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.facts = append(r.facts, fact{name, value})
+	r.facts = put(r.facts, name, value)
+}
+
+// Output sets one of the action's outputs at once, and shows it at the end.
+func (r *Reporter) Output(name, value string) error {
+	r.mu.Lock()
+	r.outputs = put(r.outputs, name, value)
+	r.mu.Unlock()
+	return r.runner.SetOutput(name, value)
+}
+
+func put(facts []fact, name, value string) []fact {
+	for i, f := range facts {
+		if f.name == name {
+			facts[i].value = value
+			return facts
+		}
+	}
+	return append(facts, fact{name, value})
 }
 
 // Notice tells the user something that is no failure.
 func (r *Reporter) Notice(message string) {
-	r.runner.Annotate(actions.Notice, actions.Annotation{Title: "Towline", Message: message})
+	r.runner.Annotate(actions.Notice, actions.Annotation{Title: annotationTitle, Message: message})
 }
 
 // Warning tells the user what is likely to go wrong.
 func (r *Reporter) Warning(message string) {
-	r.runner.Annotate(actions.Warning, actions.Annotation{Title: "Towline", Message: message})
+	r.warn(actions.Annotation{Title: annotationTitle, Message: message})
 }
+
+func (r *Reporter) warn(a actions.Annotation) {
+	r.mu.Lock()
+	r.warnings = append(r.warnings, a)
+	r.mu.Unlock()
+	r.runner.Annotate(actions.Warning, a)
+}
+
+// annotationTitle stands above each annotation; its message says the rest, for
+// the log shows the message alone.
+const annotationTitle = "Towline"
 
 // Fail explains why the run failed: one annotation for each problem in err,
 // after the lines that belong to it.
 func (r *Reporter) Fail(op string, err error) {
 	for _, p := range problem.All(op, err) {
+		told := *p
+		told.Op = oneLine(p.Op)
 		r.mu.Lock()
-		r.errors = append(r.errors, p)
+		r.errors = append(r.errors, &told)
 		r.mu.Unlock()
 		if len(p.Detail) > 0 {
 			r.untrusted("  ", strings.Join(p.Detail, "\n"))
 		}
-		r.runner.Annotate(actions.Error, actions.Annotation{Title: title(p.Op), File: p.File, Line: p.Line, Message: p.Error()})
+		r.runner.Annotate(actions.Error, actions.Annotation{Title: annotationTitle, File: p.File, Line: p.Line, Message: told.Error()})
 	}
 }
 
-// title is an operation as a heading, cut to what fits one.
-func title(op string) string {
-	if op == "" {
-		return "Towline"
-	}
-	op, _, _ = strings.Cut(op, "\n")
-	if runes := []rune(op); len(runes) > 80 {
-		op = string(runes[:79]) + "…"
-	}
-	return strings.ToUpper(op[:1]) + op[1:]
-}
+// The widths to which the log's columns are filled.
+const (
+	verbWidth   = 10
+	objectWidth = 30
+	amountWidth = 8
+	// maxLine is how many characters of a line that is not ours are shown.
+	maxLine = 2000
+	// maxValue is how many characters of a changed value are shown.
+	maxValue = 300
+)
 
-// verbWidth aligns the objects of the log's lines.
-const verbWidth = 9
-
+// line writes one line of columns. The last one, and what is too wide, is as
+// wide as it is.
 func (r *Reporter) line(verb, object string, more ...string) {
-	text := fmt.Sprintf("%-*s %s", verbWidth, verb, object)
+	r.runner.Line(columns(verb, object, more...))
+}
+
+func columns(verb, object string, more ...string) string {
+	cells, widths := []string{verb, object}, []int{verbWidth, objectWidth}
 	for _, m := range more {
 		if m != "" {
-			text += "  " + m
+			cells, widths = append(cells, m), append(widths, amountWidth)
 		}
 	}
-	r.runner.Line(text)
+	var b strings.Builder
+	b.WriteString(cells[0])
+	for i, cell := range cells[1:] {
+		if gap := widths[i] - utf8.RuneCountInString(cells[i]); gap > 0 {
+			b.WriteString(strings.Repeat(" ", gap))
+		}
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(" " + cell)
+	}
+	return b.String()
 }
 
-// untrusted writes text that is not ours, each line after prefix.
+// untrusted writes text that is not ours, each line after prefix. Of a line
+// that was drawn over, as progress bars are, the last state is shown.
 func (r *Reporter) untrusted(prefix, text string) {
 	w := r.runner.Untrusted()
 	defer w.Close() //nolint:errcheck // it cannot fail
 	for line := range strings.Lines(text) {
-		_, _ = fmt.Fprintf(w, "%s%s\n", prefix, strings.TrimRight(line, "\r\n"))
+		line = strings.TrimRight(line, "\r\n")
+		line = line[strings.LastIndexByte(line, '\r')+1:]
+		_, _ = fmt.Fprintf(w, "%s%s\n", prefix, clip(line, maxLine))
 	}
+}
+
+// clip cuts text to a number of characters, and says how many it left out.
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	runes := []rune(text)
+	if len(runes) <= most {
+		return text
+	}
+	return fmt.Sprintf("%s… (%d more characters)", string(runes[:most]), len(runes)-most)
+}
+
+// count is a number of things: "1 layer", "2 layers".
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	if base, ok := strings.CutSuffix(thing, "y"); ok {
+		return fmt.Sprintf("%d %sies", n, base)
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // elapsed is a duration as the log shows it: "1.2s", "3m05s".
@@ -154,11 +251,16 @@ func size(bytes int64) string {
 	}
 }
 
-// short is a digest as the log shows it: its first 12 digits.
-func short(digest string) string {
-	algorithm, hex, ok := strings.Cut(digest, ":")
-	if !ok || len(hex) <= 12 {
-		return digest
+// short cuts digests to their first 12 digits, wherever they stand in text.
+func short(text string) string {
+	return regexp.MustCompile(`(sha256:[0-9a-f]{12})[0-9a-f]{52}`).ReplaceAllString(text, "$1")
+}
+
+// oneLine is text on one line, its digests shortened, cut to what fits.
+func oneLine(text string) string {
+	text = short(strings.Join(strings.Fields(text), " "))
+	if runes := []rune(text); len(runes) > 120 {
+		text = string(runes[:119]) + "…"
 	}
-	return algorithm + ":" + hex[:12]
+	return text
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"golang.org/x/sync/errgroup"
@@ -25,7 +26,11 @@ func (s *Step) authenticate(ctx context.Context) error {
 		return err
 	}
 	s.session = session
-	s.report.Say("assumed", session.ARN, "account "+session.Account, session.Config.Region)
+	verb := "using"
+	if strings.Contains(session.ARN, ":assumed-role/") {
+		verb = "assumed"
+	}
+	s.report.Say(verb, session.ARN, "account "+session.Account, session.Config.Region)
 	return s.output(map[string]string{inputs.OutputAWSAccountID: session.Account})
 }
 
@@ -58,7 +63,7 @@ func (s *Step) openSession(ctx context.Context) (*awsauth.Session, error) {
 	opts := awsauth.Options{
 		Region: c.AWSRegion, Role: c.RoleToAssume, SessionName: c.RoleSessionName, Duration: c.RoleDuration,
 		Audience: c.Audience, AccessKeyID: c.AWSAccessKeyID, SecretAccessKey: c.AWSSecretAccessKey, SessionToken: c.AWSSessionToken,
-		Getenv: s.opts.Getenv, Mask: s.runner.Mask, Transport: s.opts.Transport, Notice: s.report.Notice,
+		Getenv: s.opts.Getenv, Mask: s.runner.Mask, Transport: s.opts.Transport, Notice: func(text string) { s.report.Say("note", text) },
 	}
 	if s.runner.HasIDToken() {
 		opts.IDToken = s.runner.IDToken
@@ -119,6 +124,14 @@ func (s *Step) findTargets(ctx context.Context) error {
 		}
 		s.refs = append(s.refs, uri+":"+tag.Tag)
 	}
+	for _, repository := range s.settings.Build.DigestRepositories {
+		uri, err := find(repository.String())
+		errs = append(errs, err)
+		s.repositories = append(s.repositories, uri)
+	}
+	if s.settings.Merges() && errors.Join(errs...) == nil {
+		errs = append(errs, s.merge(ctx, find))
+	}
 	return errors.Join(errs...)
 }
 
@@ -134,7 +147,7 @@ func (s *Step) findService(ctx context.Context) error {
 		Events: s.report.Deploy,
 	})
 	if !s.settings.Deploys() {
-		return s.readTaskDefinition(s.settings.Task.TaskDefinition)
+		return nil
 	}
 	service, err := s.deployer.Service(ctx)
 	if err != nil {
@@ -149,10 +162,45 @@ func (s *Step) findService(ctx context.Context) error {
 		return fmt.Errorf("task definition %s: %w", service.TaskDefinitionARN, err)
 	}
 	s.report.Say("found", "service "+service.Name, "cluster "+service.ClusterName,
-		fmt.Sprintf("%d of %d tasks running", service.Running, service.Desired), service.TaskDefinitionARN)
-	s.base = s.current
+		fmt.Sprintf("%d of %d tasks running", service.Running, service.Desired), "task definition "+lastPart(service.TaskDefinitionARN))
+	if s.settings.Task.TaskDefinition == "" {
+		s.base = s.current
+	}
+	return nil
+}
+
+// checkFiles finds out early whether the files are there that the inputs name.
+func (s *Step) checkFiles() error {
+	var errs []error
+	if s.settings.Builds() {
+		errs = append(errs, s.checkBuildFiles())
+	}
 	if file := s.settings.Task.TaskDefinition; file != "" {
-		return s.readTaskDefinition(file)
+		errs = append(errs, s.readTaskDefinition(file))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Step) checkBuildFiles() error {
+	const opRead = "read the inputs"
+	b := s.settings.Build
+	if info, err := os.Stat(b.Context); err != nil || !info.IsDir() {
+		if err == nil {
+			err = errors.New("it is not a folder")
+		}
+		return &problem.Error{
+			Op: opRead, Input: "context", Value: s.relative(b.Context), Err: unpathed(err),
+			Fix: "Name a folder of the workspace, and check the repository out before this step (actions/checkout).",
+		}
+	}
+	if info, err := os.Stat(b.File); err != nil || info.IsDir() {
+		if err == nil {
+			err = errors.New("it is a folder")
+		}
+		return &problem.Error{
+			Op: opRead, Input: "file", Value: s.relative(b.File), Err: unpathed(err),
+			Fix: "Name the Dockerfile by its path from the workspace, and check the repository out before this step (actions/checkout).",
+		}
 	}
 	return nil
 }
@@ -168,9 +216,7 @@ func (s *Step) readTaskDefinition(file string) error {
 	if s.base, err = taskdef.Parse(data); err != nil {
 		var known *problem.Error
 		if errors.As(err, &known) {
-			if known.File == "" {
-				known.File = s.relative(file)
-			}
+			known.File, known.Value = s.relative(file), s.relative(file)
 			return err
 		}
 		return &problem.Error{Op: "read task definition", Input: "task-definition", Value: s.relative(file), Err: err, File: s.relative(file), Fix: "Correct the file."}
@@ -181,24 +227,21 @@ func (s *Step) readTaskDefinition(file string) error {
 // chooseContainer finds the container that gets the image, and refuses an image
 // that its tasks could not run.
 func (s *Step) chooseContainer() error {
-	if s.settings.Task.Image == "" && !s.settings.Builds() {
+	if s.settings.Task.Image == "" && !s.settings.Builds() && !s.settings.Merges() {
 		return nil // the task definition is deployed as it stands
 	}
 	repository := taskdef.Repository(s.settings.Task.Image)
-	if len(s.refs) > 0 {
-		repository = taskdef.Repository(s.refs[0])
+	if targets := append(s.refs, s.repositories...); len(targets) > 0 {
+		repository = taskdef.Repository(targets[0])
 	}
 	container, err := s.base.Pick(s.settings.Task.ContainerName, repository)
 	if err != nil {
 		return err
 	}
 	s.container = container
-	wants := map[string]string{"X86_64": "amd64", "ARM64": "arm64"}[s.base.CPUArchitecture()]
-	if built := s.platform().Architecture; s.settings.Builds() && wants != "" && wants != built {
-		return &problem.Error{
-			Op: "check platform", Input: "platforms", Value: s.platform().String(),
-			Err: fmt.Errorf("the task definition's runtimePlatform wants %s, so its tasks could not run a linux/%s image", s.base.CPUArchitecture(), built),
-			Fix: fmt.Sprintf("Build for linux/%s: on a runner of that architecture, or with input platforms: linux/%s.", wants, wants),
+	if s.settings.Builds() || s.settings.Merges() {
+		if err := s.checkPlatform(); err != nil {
+			return err
 		}
 	}
 	s.report.Say("found", "container "+container, "task definition "+s.base.Family())

@@ -270,14 +270,23 @@ func (w *world) outcome(t *testing.T, code int) map[string]string {
 		t.Errorf("GITHUB_ENV: got %q, want nothing", env)
 	}
 	text := w.log.text.String()
-	failures := 0
+	failures, stopped := 0, ""
 	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, "::error") {
+		token, stops := strings.CutPrefix(line, "::stop-commands::")
+		switch {
+		case stopped != "" && line == "::"+stopped:
+			stopped = ""
+		case stopped == "" && stops:
+			stopped = strings.TrimSpace(token) + "::\n"
+		case stopped == "" && strings.HasPrefix(line, "::error"):
 			failures++
 			if len(line) > 4096 {
 				t.Errorf("an annotation has %d characters; GitHub cuts it at 4096", len(line))
 			}
 		}
+	}
+	if stopped != "" {
+		t.Error("the runner still does not listen to commands at the end")
 	}
 	want := w.errors
 	if code == 0 {
@@ -286,7 +295,7 @@ func (w *world) outcome(t *testing.T, code int) map[string]string {
 	if failures != want {
 		t.Errorf("got %d error annotations with exit code %d, want %d", failures, code, want)
 	}
-	for _, noise := range []string{"%!", "<nil>", "context canceled", "context deadline exceeded", "runtime error", "SDK 20"} {
+	for _, noise := range []string{"%!", "<nil>", "context canceled", "context deadline exceeded", "operation error", "https response error", "runtime error", "SDK 20"} {
 		if strings.Contains(text, noise) {
 			t.Errorf("the log has %q in it, which is Go's and not the user's language", noise)
 		}
@@ -303,7 +312,7 @@ func (w *world) changes() string {
 		"POST upload", "PUT upload", "MOUNT blob", "PUT manifest", "CreateRepository",
 		"RegisterTaskDefinition", "UpdateService", "StopServiceDeployment", "DeregisterTaskDefinition",
 	}
-	counts := map[string]int{}
+	counts, refused := map[string]int{}, map[string]bool{}
 	var order []string
 	for _, call := range w.cloud.Calls()[w.skipCalls:] {
 		if !slices.Contains(writes, call.Action) {
@@ -312,6 +321,7 @@ func (w *world) changes() string {
 		name := call.Service + " " + call.Action
 		if call.ErrorCode != "" {
 			name += " " + call.ErrorCode
+			refused[name] = true
 		}
 		if counts[name] == 0 {
 			order = append(order, name)
@@ -320,6 +330,10 @@ func (w *world) changes() string {
 	}
 	var b strings.Builder
 	for _, name := range order {
+		if refused[name] {
+			fmt.Fprintf(&b, "refused: %s\n", name) // how often it is tried is chance
+			continue
+		}
 		fmt.Fprintf(&b, "%d %s\n", counts[name], name)
 	}
 	for _, host := range slices.Sorted(maps.Keys(w.others)) {

@@ -3,8 +3,9 @@ package step
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"path/filepath"
+	"io/fs"
 	"runtime"
 	"strings"
 
@@ -15,7 +16,7 @@ import (
 	"github.com/towline/towline/internal/build/sandbox"
 	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/inputs"
-	"github.com/towline/towline/internal/taskdef"
+	"github.com/towline/towline/internal/problem"
 )
 
 // build builds the image.
@@ -31,39 +32,31 @@ func (s *Step) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b := s.settings.Build
-	s.built, err = build.Build(ctx, build.Options{
-		Context: b.Context, File: b.File, Display: s.relative(b.File),
-		Target: b.Target, BuildArgs: b.BuildArgs, Labels: b.Labels, Secrets: b.Secrets,
-		Platforms: []v1.Platform{s.platform()}, Machine: machine(),
-		Images: images{s.registry}, Sandbox: box, Dir: filepath.Join(dir, "build"), Progress: s.report.Build,
-	})
+	opts, err := s.buildOptions(dir, box)
 	if err != nil {
 		return err
 	}
-	s.image = s.built.Images[0]
-	return s.describeImage()
+	s.built, err = build.Build(ctx, opts)
+	if err != nil {
+		return s.explainBuild(err)
+	}
+	return s.finishBuild()
 }
 
-// describeImage tells the digests of what was built.
-func (s *Step) describeImage() error {
-	digest, err := s.image.Digest()
-	if err != nil {
-		return fmt.Errorf("image: %w", err)
+// explainBuild adds to a mistake in the Dockerfile what a build, which knows no
+// inputs, cannot know.
+func (s *Step) explainBuild(err error) error {
+	known, ok := errors.AsType[*problem.Error](err)
+	switch {
+	case !ok || known.Fix != "":
+	case strings.Contains(known.Error(), "target stage"):
+		known.Input, known.Value = "target", s.settings.Build.Target
+		known.Fix = "Name a stage of the Dockerfile (FROM ... AS NAME), or leave it empty for the last one."
+	case errors.Is(known.Err, fs.ErrNotExist) && known.Line > 0:
+		known.Fix = fmt.Sprintf("Check the path: it is looked for in the build context, %q, unless --from says otherwise, and .dockerignore can leave it out.",
+			s.relative(s.settings.Build.Context))
 	}
-	config, err := s.image.ConfigName()
-	if err != nil {
-		return fmt.Errorf("image: %w", err)
-	}
-	layers, err := s.image.Layers()
-	if err != nil {
-		return fmt.Errorf("image: %w", err)
-	}
-	s.report.Say("built", "image "+digest.String(), fmt.Sprintf("%d layers", len(layers)))
-	s.report.Fact("Digest", digest.String())
-	return s.output(map[string]string{
-		inputs.OutputDigest: digest.String(), inputs.OutputImageID: config.String(), inputs.OutputTags: strings.Join(s.refs, "\n"),
-	})
+	return err
 }
 
 func (s *Step) sandbox(ctx context.Context, dir string) (sandbox.Sandbox, error) {
@@ -78,37 +71,12 @@ func (s *Step) sandbox(ctx context.Context, dir string) (sandbox.Sandbox, error)
 	return box, nil
 }
 
-// platform is what to build for; Parse has checked it.
-func (s *Step) platform() v1.Platform {
-	if p, err := v1.ParsePlatform(s.settings.Build.Platform); err == nil && p != nil {
-		return *p
-	}
-	return machine()
-}
-
 func machine() v1.Platform {
 	p := v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
 	if p.Architecture == "arm" {
 		p.Variant = "v7"
 	}
 	return p
-}
-
-// push puts the image under its tags.
-func (s *Step) push(ctx context.Context) error {
-	pushed, err := s.registry.Push(ctx, s.image, s.refs)
-	if err != nil {
-		return err
-	}
-	first := pushed.Tags[0]
-	s.deployable = taskdef.ImageReference(first.Ref, "", pushed.Digest.String())
-	s.did("image %s was pushed, the service was not updated", s.deployable)
-	s.report.Fact("Image", s.deployable)
-	refs := make([]string, len(pushed.Tags))
-	for i, tag := range pushed.Tags {
-		refs[i] = tag.Ref
-	}
-	return s.output(map[string]string{inputs.OutputImage: s.deployable, inputs.OutputTags: strings.Join(refs, "\n")})
 }
 
 // render puts the image into the task definition and registers it, unless the
@@ -123,7 +91,7 @@ func (s *Step) render(ctx context.Context) error {
 		}
 	}
 	for _, change := range s.current.Diff(wanted) {
-		s.report.Say("change", change.Path, change.Before+" -> "+change.After)
+		s.report.Change(change.Path, change.Before, change.After)
 	}
 	arn, changed, err := s.deployer.Register(ctx, s.current, wanted, s.currentARN)
 	if err != nil {
@@ -151,7 +119,7 @@ func (s *Step) deploy(ctx context.Context) error {
 		s.report.Fact("Console", outcome.ConsoleURL)
 	}
 	if outcome.Status == deploy.StatusUnchanged {
-		s.report.Say("unchanged", "service "+s.settings.Deployment.Service, outcome.Reason)
+		s.report.Say("unchanged", "service "+lastPart(s.settings.Deployment.Service), outcome.Reason)
 	}
 	if outErr := s.output(map[string]string{
 		inputs.OutputDeploymentID: outcome.DeploymentID, inputs.OutputDeploymentARN: outcome.DeploymentARN,
@@ -167,10 +135,20 @@ func (s *Step) deploy(ctx context.Context) error {
 func (s *Step) output(values map[string]string) error {
 	for _, output := range inputs.Outputs() {
 		if value := values[output.Name]; value != "" {
-			if err := s.runner.SetOutput(output.Name, value); err != nil {
-				return fmt.Errorf("output %s: %w", output.Name, err)
+			if err := s.report.Output(output.Name, value); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
 }
+
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// lastPart is the short form of an ARN.
+func lastPart(arn string) string { return arn[strings.LastIndexByte(arn, '/')+1:] }

@@ -3,6 +3,7 @@
 package step
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -59,25 +61,29 @@ type Step struct {
 	currentARN    string
 	container     string
 
-	built *build.Result
-	image *build.Image
+	// repositories are where it goes without a tag: HOST/NAME.
+	repositories []string
+	built        *build.Result
+	product      *product
 	// deployable is the image as a task definition names it.
 	deployable    string
 	definitionARN string
 
-	mu     sync.Mutex
-	state  string
-	closed bool
-	dir    string
+	mu sync.Mutex
+	// state is what has been changed so far, now the phase that is under way.
+	state, now string
+	closed     bool
+	dir        string
 }
 
 // New makes a step. It contacts nobody.
 func New(opts Options) *Step {
 	runner := actions.New(actions.Options{Getenv: opts.Getenv, Stdout: opts.Stdout, Transport: opts.Transport})
-	return &Step{opts: opts, runner: runner, report: report.New(runner), state: "nothing was changed"}
+	return &Step{opts: opts, runner: runner, report: report.New(runner), state: "nothing was changed on AWS or in a registry"}
 }
 
-// parse reads the inputs, and masks the secrets among them.
+// parse reads the inputs and the files that they name, and masks the secrets
+// among them.
 func (s *Step) parse() error {
 	if s.opts.Warning != "" {
 		s.report.Warning(s.opts.Warning)
@@ -91,6 +97,15 @@ func (s *Step) parse() error {
 		return err
 	}
 	s.settings = settings
+	for _, notice := range settings.Notices {
+		s.report.Notice(notice)
+	}
+	for _, warning := range settings.Warnings {
+		s.report.Warning(warning)
+	}
+	if err := s.checkFiles(); err != nil {
+		return err
+	}
 	// Opened before any RUN step could put something else in their place.
 	if err := s.runner.OpenFiles(); err != nil {
 		return fmt.Errorf("runner's files: %w", err)
@@ -110,9 +125,11 @@ func (s *Step) Ship(ctx context.Context) error {
 		run   func(context.Context) error
 	}{
 		{"Credentials", s.settings.NeedsAWS(), s.authenticate},
-		{"Pre-flight", s.settings.Build.Push || s.settings.Registers(), s.preflight},
-		{"Build", s.settings.Builds(), s.build},
-		{"Push", s.settings.Builds() && s.settings.Build.Push, s.push},
+		{"Pre-flight", s.settings.Pushes() || s.settings.Registers(), s.preflight},
+		{"Dockerfile", s.settings.Asks(), s.ask},
+		{"Build", s.settings.Builds() && !s.settings.Asks(), s.build},
+		{"Export", s.settings.Builds() && !s.settings.Asks() && len(s.settings.Build.Exports) > 0, s.export},
+		{"Push", s.settings.Pushes(), s.push},
 		{"Task definition", s.settings.Registers(), s.render},
 		{"Deployment", s.settings.Deploys(), s.deploy},
 	} {
@@ -131,8 +148,13 @@ func (s *Step) phase(ctx context.Context, title string, run func(context.Context
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	defer s.report.Phase(title)()
-	return run(ctx)
+	s.mu.Lock()
+	s.now = strings.ToLower(title)
+	s.mu.Unlock()
+	end := s.report.Phase(title)
+	err := run(ctx)
+	end(err)
+	return err
 }
 
 // did records what has been changed so far, for a run that is cut short.
@@ -140,13 +162,6 @@ func (s *Step) did(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state = fmt.Sprintf(format, args...)
-}
-
-// State is one sentence on what has been changed so far.
-func (s *Step) State() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state
 }
 
 // End reports how the step ended and gives the exit code. Only the first call
@@ -163,8 +178,9 @@ func (s *Step) End(err error) int {
 	}
 	s.closed = true
 	s.mu.Unlock()
+	s.report.Outputs()
 	if err != nil {
-		s.report.Fail("run", s.cancelled(err))
+		s.report.Fail("deploy", s.cancelled(err))
 	}
 	if err := s.report.Finish(err == nil); err != nil {
 		s.report.Warning(err.Error())
@@ -179,14 +195,17 @@ func (s *Step) cancelled(err error) error {
 	if !errors.As(err, &cause) || errors.As(err, &known) {
 		return err
 	}
-	return &problem.Error{Op: "run", Err: cause, Fix: "State of things: " + s.State() + "."}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &problem.Error{Op: cmp.Or(s.now, "start"), Err: fmt.Errorf("%w; until then %s", cause, s.state)}
 }
 
 // Cancelled is the cause of a run that a signal ended.
 type Cancelled struct{ Signal os.Signal }
 
-// Error names the signal.
-func (c *Cancelled) Error() string { return "cancelled by " + c.Signal.String() }
+// Error says what it means to the user: the runner sends these signals when a
+// job is cancelled or takes too long.
+func (c *Cancelled) Error() string { return "the job was cancelled (" + c.Signal.String() + ")" }
 
 // Close gives back what the step holds: layers on disk and its folder.
 func (s *Step) Close() error {

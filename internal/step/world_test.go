@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -371,18 +372,20 @@ func normalizer(paths ...string) func(string) string {
 		{regexp.MustCompile(`sha256:[0-9a-f]{12,64}`), "sha256:DIGEST"},
 		{regexp.MustCompile(`\b\d+(\.\d+)? (B|kB|MB)\b`), "SIZE"},
 		{regexp.MustCompile(`\b(\d+m\d\ds|\d+\.\d+s)\b`), "TIME"},
-		// Polls come at random moments: which of the states in between are seen,
-		// and which events together, varies.
-		{regexp.MustCompile(`(?m)^waiting .* (in progress|rollback in progress) .*\n`), ""},
+		{regexp.MustCompile(`\b(SIZE|TIME) +`), "$1  "},
+		{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "TASK"},
+		{regexp.MustCompile(`\(request [^)]*\)`), "(request ID)"},
+		{regexp.MustCompile(`: (config|layer) sha256:DIGEST: POST`), ": BLOB: POST"}, // the first that fails
+		// Whether a side container has ended when ECS is asked is chance.
+		{regexp.MustCompile(`(?m)^ *container proxy: exit.*\n`), ""},
 		{regexp.MustCompile(`(?m)^::TOKEN::\n::stop-commands::TOKEN\n`), ""},
-		{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "REQUEST"},
 	}
 	return func(text string) string {
 		text = replacer.Replace(text)
 		for _, p := range patterns {
 			text = p.pattern.ReplaceAllString(text, p.with)
 		}
-		return sortTransfers(text)
+		return sortTransfers(sortDeployment(text))
 	}
 }
 
@@ -415,4 +418,43 @@ func sortTransfers(text string) string {
 		}
 	}
 	return strings.Join(lines, "")
+}
+
+// sortDeployment brings what happened during a deployment into one order, each
+// thing once. Polls come at random moments: which of the states in between they
+// see, and what together, varies.
+func sortDeployment(text string) string {
+	before, rest, found := strings.Cut(text, "::group::Deployment\n")
+	during, after, ended := strings.Cut(rest, "::endgroup::\n")
+	if !found || !ended {
+		return text
+	}
+	var blocks []string
+	for line := range strings.Lines(during) {
+		switch {
+		case strings.HasPrefix(line, "::"), strings.HasPrefix(line, "waiting "):
+		case strings.HasPrefix(line, " ") && len(blocks) > 0:
+			blocks[len(blocks)-1] += line
+		case (strings.HasPrefix(line, "why ") || strings.HasPrefix(line, "to do ")) && len(blocks) > 0:
+			blocks[len(blocks)-1] += line
+		case !slices.Contains(blocks, line):
+			blocks = append(blocks, line)
+		}
+	}
+	blocks = slices.DeleteFunc(blocks, func(block string) bool {
+		return strings.HasPrefix(block, "rollback") && strings.Contains(block, "by ECS itself") // seen while under way, or not
+	})
+	last := blocks[len(blocks)-1]
+	blocks = blocks[:len(blocks)-1]
+	order := []string{"started", "joined", "see", "event", "failed", "last lines", "rollback", "unchanged", "left", "ended"}
+	rank := func(block string) int {
+		return slices.IndexFunc(order, func(verb string) bool { return strings.HasPrefix(block, verb) })
+	}
+	slices.SortStableFunc(blocks, func(a, b string) int {
+		if strings.HasPrefix(a, "event") && strings.HasPrefix(b, "event") {
+			return strings.Compare(a, b)
+		}
+		return rank(a) - rank(b)
+	})
+	return before + "::group::Deployment\n" + regexp.MustCompile(`(?m)^event      \d\d:\d\d:\d\d`).ReplaceAllString(strings.Join(blocks, ""), "event      TIME") + last + "::endgroup::\n" + after
 }
