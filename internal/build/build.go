@@ -41,6 +41,9 @@ type Fetcher interface {
 	Fetch(ctx context.Context, layers ...v1.Layer) error
 }
 
+// RunOptions are settings of all RUN steps.
+type RunOptions = dockerfile.RunOptions
+
 // Options says what to build.
 type Options struct {
 	// Context is the folder of the build context. Required.
@@ -61,7 +64,7 @@ type Options struct {
 	// work where the kernel has an emulator for them (binfmt_misc).
 	Machine v1.Platform
 	// Run holds the settings of RUN steps.
-	Run dockerfile.RunOptions
+	Run RunOptions
 	// NoCache takes nothing from a cache; NoCacheStages does so for those stages.
 	NoCache       bool
 	NoCacheStages []string

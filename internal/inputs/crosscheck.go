@@ -3,6 +3,7 @@ package inputs
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -11,14 +12,18 @@ import (
 // is not reported twice.
 func (p *parser) crossChecks(s Settings) {
 	ecs := p.given("service") || p.given("task-definition")
-	tagged := p.given("tags") || p.given("repository")
+	tagged := p.given("tags") || p.given("repository") || s.Build.PushByDigest
+	p.checkMerge(s)
+	p.checkAnnotations(s)
 	switch {
 	case p.given("image"):
-		if names := p.givenAmong("context", "file", "target", "build-args", "labels", "secrets", "secret-envs", "secret-files", "tags", "push", "platforms", "sandbox"); names != "" {
+		if names := p.givenAmong(append(buildInputs(), "tags", "push", "merge-digests", "sandbox")...); names != "" {
 			p.failf("image", s.Task.Image, "Remove \"image\" to build one, or remove "+names+".", "nothing is built when an image is given, but there is also %s", names)
 		}
-	case ecs && !tagged:
+	case ecs && !tagged && !s.Asks():
 		p.nothingToDeploy(s)
+	case ecs && !s.Build.Push && len(s.Build.Exports) > 0 && !p.given("push"):
+		p.failf("outputs", p.values["outputs"], "Set \"push\" to true, or remove \"service\" and \"task-definition\".", "with outputs but no type=image the image is not pushed, so it cannot be deployed")
 	case ecs && p.given("push") && !s.Build.Push:
 		p.failf("push", p.values["push"], "Remove it, or remove \"service\" and \"task-definition\".", "an image that is not pushed cannot be deployed")
 	}
@@ -38,12 +43,63 @@ func (p *parser) crossChecks(s Settings) {
 // only with a task definition from a file, deployed as it stands.
 func (p *parser) nothingToDeploy(s Settings) {
 	const fix = "Set \"repository\" (and perhaps \"tags\") to build and push an image, or \"image\" to deploy one that is there."
-	if names := p.givenAmong("context", "file", "target", "build-args", "labels", "secrets", "secret-envs", "secret-files", "platforms"); names != "" {
+	if names := p.givenAmong(buildInputs()...); names != "" {
 		p.fail("repository", "", fix, fmt.Errorf("empty, but an image has to be pushed to be deployed, and there is %s to build one", names))
 		return
 	}
 	if !p.given("task-definition") {
 		p.fail("service", s.Deployment.Service, fix, errors.New("there is nothing to deploy to it"))
+	}
+}
+
+// buildInputs are those that only mean something to a build.
+func buildInputs() []string {
+	return []string{"context", "file", "target", "build-args", "labels", "secrets", "secret-envs", "secret-files", "platforms", "outputs", "call", "source-date-epoch"}
+}
+
+// checkMerge refuses what does not go with "merge-digests".
+func (p *parser) checkMerge(s Settings) {
+	if !s.Merges() {
+		return
+	}
+	if names := p.givenAmong(buildInputs()...); names != "" {
+		p.failf("merge-digests", p.values["merge-digests"], "Remove \"merge-digests\" to build an image, or remove "+names+".", "nothing is built when digests are merged, but there is also %s", names)
+	}
+	if !s.Build.Push && len(s.Build.Tags) > 0 {
+		p.failf("push", p.values["push"], "Remove it.", "an index of what was pushed has to be pushed too")
+	}
+	if len(s.Build.Tags) == 0 && !p.given("tags") && !p.given("repository") {
+		p.failf("tags", "", "Set \"tags\", or \"repository\" for the default tag.", "empty, so the index would have no name")
+	}
+	for _, a := range s.Build.Annotations {
+		if a.Place != "index" {
+			p.failf("annotations", a.Place+":"+a.Key, "Write index:KEY=value here, and the others where the images are built.", "the images are pushed already")
+		}
+	}
+}
+
+// checkAnnotations refuses annotations that have no place.
+func (p *parser) checkAnnotations(s Settings) {
+	if s.Merges() {
+		return
+	}
+	all := slices.Clone(s.Build.Manifests.Annotations)
+	for _, e := range s.Build.Exports {
+		all = append(all, e.Manifests.Annotations...)
+	}
+	told := map[string]bool{}
+	for _, a := range all {
+		name := a.Place + ":" + a.Key
+		switch {
+		case told[name]:
+		case strings.HasPrefix(a.Place, "index") && len(s.Build.Platforms) == 1:
+			p.failf("annotations", name, "Write manifest:KEY=value.", "one platform has no index")
+		case a.Platform != "" && !slices.Contains(s.Build.Platforms, a.Platform):
+			p.failf("annotations", name, "Name one of \"platforms\".", "nothing is built for %s", a.Platform)
+		default:
+			continue
+		}
+		told[name] = true
 	}
 }
 

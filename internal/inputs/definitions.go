@@ -27,7 +27,8 @@ const (
 func Definitions() []Definition {
 	var all []Definition
 	for _, group := range [][]Definition{
-		credentialDefinitions(), registryDefinitions(), buildDefinitions(), taskDefinitions(), deploymentDefinitions(),
+		credentialDefinitions(), registryDefinitions(), buildDefinitions(), resultDefinitions(), machineDefinitions(),
+		taskDefinitions(), deploymentDefinitions(),
 	} {
 		all = append(all, group...)
 	}
@@ -122,22 +123,6 @@ func buildDefinitions() []Definition {
 			Name: "secret-files", Group: groupBuild,
 			Description: "Build secrets from files, lines of `ID=path`, relative to the workspace.",
 		},
-		{
-			Name: "tags", Group: groupBuild,
-			Description: "Tags for the image, one a line or with commas: bare tags, which need `repository`, or full references. Default with `repository`: the first 12 digits of the commit.",
-		},
-		{
-			Name: "push", Group: groupBuild,
-			Description: "Whether to push the image: `true` or `false`. Default: `true` when there is a tag.",
-		},
-		{
-			Name: "platforms", Group: groupBuild,
-			Description: "Platform to build for, such as `linux/arm64`; one for now. Default: the runner's.",
-		},
-		{
-			Name: "sandbox", Group: groupBuild, Default: SandboxAuto,
-			Description: "Where RUN steps run: `auto`, `namespaces`, `in-place` or `chroot`. Anything but `auto` fails where it cannot be had.",
-		},
 	}
 }
 
@@ -192,6 +177,7 @@ const (
 	OutputDigest                    = "digest"
 	OutputImageID                   = "imageid"
 	OutputTags                      = "tags"
+	OutputMetadata                  = "metadata"
 	OutputAWSAccountID              = "aws-account-id"
 	OutputTaskDefinitionARN         = "task-definition-arn"
 	OutputPreviousTaskDefinitionARN = "previous-task-definition-arn"
@@ -206,9 +192,10 @@ const (
 func Outputs() []Output {
 	return []Output{
 		{OutputImage, "The image, as `REPOSITORY:TAG@DIGEST`."},
-		{OutputDigest, "Digest of the image's manifest."},
-		{OutputImageID, "Digest of the image's configuration."},
+		{OutputDigest, "Digest of the image's manifest, or of the index of several platforms."},
+		{OutputImageID, "Digest of the image's configuration, or of the index of several platforms."},
 		{OutputTags, "Full references of the image, one a line."},
+		{OutputMetadata, "What was built, as JSON with the names of docker build: `containerimage.digest`, `containerimage.config.digest`, `containerimage.descriptor`, `image.name`."},
 		{OutputAWSAccountID, "ID of the AWS account."},
 		{OutputTaskDefinitionARN, "ARN of the task definition that was registered, or found to be the same already."},
 		{OutputPreviousTaskDefinitionARN, "ARN of the task definition that the service ran before."},

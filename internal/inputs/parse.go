@@ -33,7 +33,8 @@ func Parse(get, env func(name string) string) (Settings, error) {
 	p.registry(&s.Registry)
 	p.build(&s.Build)
 	p.task(&s.Task)
-	p.tags(&s)
+	p.destinations(&s)
+	p.machine(&s)
 	p.deployment(&s.Deployment)
 	p.crossChecks(s)
 	p.region(&s)
@@ -56,7 +57,7 @@ func (p *parser) text(name string) string {
 	v := strings.TrimSpace(p.get(name))
 	d := p.defs[name]
 	if !d.Secret {
-		v = mapHostPaths(v, p.workspace)
+		v = mapHostPaths(v, p.workspace, p.env("RUNNER_TEMP"))
 	}
 	v = cmp.Or(v, d.Default)
 	p.values[name] = v

@@ -38,7 +38,7 @@ func defaults() Settings {
 		},
 		Registry: Registry{RegistryCredentials: map[string]Login{}, RegistryMirrors: map[string]string{}},
 		Build: Build{
-			Context: "/github/workspace", File: "/github/workspace/Dockerfile", Platform: "linux/" + runtime.GOARCH, Sandbox: "auto",
+			Context: "/github/workspace", File: "/github/workspace/Dockerfile", Platforms: []string{"linux/" + runtime.GOARCH}, Sandbox: "auto", Call: "build",
 			BuildArgs: map[string]string{}, Labels: map[string]string{}, Secrets: map[string][]byte{}, SecretFiles: map[string]string{},
 		},
 		Deployment: Deployment{Cluster: "default", WaitForServiceStability: true, WaitFor: 30 * time.Minute, RollbackOnFailure: true},
@@ -90,7 +90,7 @@ func TestParse(t *testing.T) {
 			"secrets": "token=x=y,z\n\"pem=-----BEGIN\nabc\n-----END\"", "secret-envs": "npm=NPM_TOKEN, other=HTTP_VERSION", "secret-files": "cfg=conf/x\nabs=/run/y",
 		}, func(s *Settings) {
 			s.Build.Context, s.Build.File = "/github/workspace/app", "/github/workspace/docker/Dockerfile.prod"
-			s.Build.Target, s.Build.Platform, s.Build.Sandbox = "run", "linux/arm64", SandboxInPlace
+			s.Build.Target, s.Build.Platforms, s.Build.Sandbox = "run", []string{"linux/arm64"}, SandboxInPlace
 			s.Build.BuildArgs = map[string]string{"VERSION": "1=2", "HTTP_VERSION": "2", "MULTI": "a\n\"b\"", "EMPTY": ""}
 			s.Build.Labels = map[string]string{"a": "b,c", "d": ""}
 			s.Build.Secrets = map[string][]byte{
@@ -175,7 +175,6 @@ func TestParseMistakes(t *testing.T) {
 		"build args":        {set: values{"build-args": "=" + secret + "\nA=1\nA=" + secret}, want: []string{"line 1: nothing before", `lines 2 and 3: "A" twice`}},
 		"secrets":           {set: values{"secrets": "a=\nb", "secret-envs": "c=MISSING\nd=" + secret, "secret-files": "e="}, want: []string{`"a" is empty`, `"b" is empty`, "MISSING is not in", `"d": no name`, `"e": no path`}},
 		"secret twice":      {set: values{"secrets": "a=" + secret, "secret-envs": "a=NPM_TOKEN", "secret-files": "a=x"}, want: []string{`"a" is also in "secrets"`, `"a" is also in "secrets"`}},
-		"platforms":         {set: values{"platforms": "linux/amd64,linux/arm64"}, want: []string{"builds for one"}},
 		"platform":          {set: values{"platforms": "windows/amd64"}, want: []string{`"windows/amd64": not a platform`}},
 		"sandbox":           {set: values{"sandbox": "docker"}, want: []string{"auto, namespaces, in-place, chroot"}},
 		"bare tags":         {set: values{"tags": "a\nb"}, want: []string{`"tags" is "a, b": a tag without a repository`}},
@@ -362,13 +361,14 @@ func TestMapHostPaths(t *testing.T) {
 		"a/home/runner/work/r/r":         "a/home/runner/work/r/r",
 		"/my runner/_work/r/r":           "/my runner/_work/r/r",
 		"/_work":                         "/_work", "/": "/", "": "",
+		"type=oci,dest=/home/runner/work/_temp/x.tar": "type=oci,dest=/t/x.tar",
 	}
 	for value, want := range tests {
-		if got := mapHostPaths(value, "/w"); got != want {
+		if got := mapHostPaths(value, "/w", "/t"); got != want {
 			t.Errorf("%s: got %s, want %s", value, got, want)
 		}
 	}
-	if got := mapHostPaths("/__w/r/r", ""); got != "/__w/r/r" {
+	if got := mapHostPaths("/__w/r/r", "", ""); got != "/__w/r/r" {
 		t.Errorf("without a workspace: got %s", got)
 	}
 }

@@ -83,6 +83,10 @@ func arnRegion(arn string) string {
 	return parts[3]
 }
 
+func submatches(pattern, text string) []string {
+	return regexp.MustCompile(pattern).FindStringSubmatch(text)
+}
+
 func matches(pattern, text string) bool { return regexp.MustCompile(pattern).MatchString(text) }
 
 const namePattern = `[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*`
@@ -125,8 +129,9 @@ func parseRepository(value string) (Repository, error) {
 // isBare says whether item is a tag alone rather than a reference.
 func isBare(item string) bool { return !strings.ContainsAny(item, "/:@") }
 
-// parseTag takes a bare tag, which goes on repository, or a full reference.
-func parseTag(item string, repository Repository) (Tag, error) {
+// parseTag takes a bare tag, which goes on repository, or a full reference. One
+// to be pushed has a registry: without, it would mean Docker's own images.
+func parseTag(item string, repository Repository, push bool) (Tag, error) {
 	switch {
 	case isBare(item):
 		if !matches(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`, item) {
@@ -144,7 +149,7 @@ func parseTag(item string, repository Repository) (Tag, error) {
 	if err := checkPath(path); err != nil {
 		return Tag{}, err
 	}
-	if !strings.Contains(item, "/") {
+	if push && !strings.Contains(item, "/") {
 		return Tag{}, errors.New("no registry, which means Docker's own images on Docker Hub")
 	}
 	return Tag{Repository: Repository{Host: tag.RegistryStr(), Name: path}, Tag: tag.TagStr()}, nil

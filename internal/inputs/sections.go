@@ -163,7 +163,7 @@ func (p *parser) build(b *Build) {
 		return nil
 	})
 	p.buildSecrets(b)
-	b.Platform = p.platform()
+	p.platforms(b)
 	b.Sandbox = p.text("sandbox")
 	if known := []string{SandboxAuto, SandboxNamespaces, SandboxInPlace, SandboxChroot}; !slices.Contains(known, b.Sandbox) {
 		p.failf("sandbox", b.Sandbox, "Write one of "+strings.Join(known, ", ")+".", "not a sandbox")
@@ -211,61 +211,34 @@ func (p *parser) buildSecrets(b *Build) {
 	})
 }
 
-// platform is the one platform to build for.
-func (p *parser) platform() string {
-	items := p.list("platforms", true)
-	if len(items) == 0 {
-		return "linux/" + runtime.GOARCH
+// platforms are what to build for.
+func (p *parser) platforms(b *Build) {
+	for _, entry := range p.list("platforms", true) {
+		platform, known := parsePlatform(entry.text)
+		switch {
+		case !known:
+			p.failf("platforms", entry.text, "Write one of "+strings.Join(knownPlatforms(), ", ")+".", "not a platform")
+		case !slices.Contains(b.Platforms, platform):
+			b.Platforms = append(b.Platforms, platform)
+		}
 	}
-	if len(items) > 1 {
-		p.failf("platforms", p.values["platforms"], "Name one platform, and build the others in jobs of their own.", "several platforms; this version builds for one")
-		return ""
+	if len(b.Platforms) == 0 {
+		b.Platforms = []string{"linux/" + runtime.GOARCH}
 	}
+}
+
+func knownPlatforms() []string {
+	return []string{"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/ppc64le", "linux/riscv64", "linux/s390x"}
+}
+
+// parsePlatform gives a platform its usual name.
+func parsePlatform(text string) (platform string, known bool) {
 	alias := map[string]string{
 		"linux/x86_64": "linux/amd64", "linux/aarch64": "linux/arm64", "linux/arm64/v8": "linux/arm64", "linux/arm": "linux/arm/v7",
 	}
-	known := []string{"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/ppc64le", "linux/riscv64", "linux/s390x"}
-	v := strings.ToLower(items[0].text)
+	v := strings.ToLower(text)
 	v = cmp.Or(alias[v], v)
-	if !slices.Contains(known, v) {
-		p.failf("platforms", items[0].text, "Write one of "+strings.Join(known, ", ")+".", "not a platform")
-	}
-	return v
-}
-
-// tags reads the tags and whether to push, which depend on the repository.
-func (p *parser) tags(s *Settings) {
-	repository := s.Registry.Repository
-	items := p.list("tags", true)
-	if len(items) == 0 && p.given("repository") && !p.given("image") {
-		if sha := p.env("GITHUB_SHA"); sha != "" {
-			items = []item{{text: sha[:min(len(sha), 12)]}}
-		} else {
-			p.failf("tags", "", "Set \"tags\".", "empty, and there is no GITHUB_SHA to take the default from")
-		}
-	}
-	var homeless []string
-	for _, entry := range items {
-		if isBare(entry.text) && !p.given("repository") {
-			homeless = append(homeless, entry.text)
-			continue
-		}
-		tag, err := parseTag(entry.text, repository)
-		if err != nil {
-			p.fail("tags", entry.text, "Write a bare tag such as v1, which goes on \"repository\", or a full reference such as HOST/NAME:v1.", err)
-			continue
-		}
-		if !slices.Contains(s.Build.Tags, tag) {
-			s.Build.Tags = append(s.Build.Tags, tag)
-		}
-	}
-	if len(homeless) > 0 {
-		p.failf("tags", strings.Join(homeless, ", "), "Set \"repository\" for bare tags, or write full references.", "a tag without a repository")
-	}
-	s.Build.Push = p.boolean("push", len(items) > 0)
-	if p.given("push") && s.Build.Push && len(items) == 0 {
-		p.failf("push", p.values["push"], "Set \"repository\" or \"tags\".", "there is no tag to push")
-	}
+	return v, slices.Contains(knownPlatforms(), v)
 }
 
 func (p *parser) task(t *Task) {

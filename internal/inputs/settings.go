@@ -22,6 +22,8 @@ type Settings struct {
 	Build       Build
 	Task        Task
 	Deployment  Deployment
+	// Notices and Warnings are about inputs that have no effect.
+	Notices, Warnings []string
 }
 
 // Credentials says who to be on AWS.
@@ -68,11 +70,30 @@ type Build struct {
 	Secrets map[string][]byte
 	// SecretFiles has the paths of "secret-files".
 	SecretFiles map[string]string
-	// Tags has no duplicates. It is empty if Task.Image is set.
+	// Tags has no duplicates. It is empty if Task.Image or PushByDigest is set.
 	Tags []Tag
 	Push bool
-	// Platform is os/arch[/variant].
-	Platform string
+	// PushByDigest pushes without a tag, to DigestRepositories.
+	PushByDigest       bool
+	DigestRepositories []Repository
+	// MergeDigests are pushed already, and become one index under Tags.
+	MergeDigests []Digest
+	// Platforms are os/arch[/variant], at least one, without duplicates.
+	Platforms []string
+	// Manifests says how the manifests in the registry are written, with
+	// Annotations among them; those also go to the exports, and to a merged index.
+	Manifests   Manifests
+	Annotations []Annotation
+	// Exports are written into the workspace.
+	Exports []Export
+	// SourceDateEpoch is a Unix time, EpochCommit, EpochContext or empty.
+	SourceDateEpoch string
+	// Call is one of the Call constants.
+	Call string
+	// NoCache takes nothing from a cache, NoCacheStages does so for those stages.
+	NoCache       bool
+	NoCacheStages []string
+	Run           Run
 	// Sandbox is one of the Sandbox constants.
 	Sandbox string
 }
@@ -105,18 +126,30 @@ type Deployment struct {
 	RollbackOnFailure bool
 }
 
-// Builds says whether an image is built.
+// Builds says whether an image is built, or the Dockerfile asked a question.
 func (s Settings) Builds() bool {
-	return s.Task.Image == "" && (len(s.Build.Tags) > 0 || !s.Registers())
+	if s.Merges() {
+		return false
+	}
+	return s.Task.Image == "" && (len(s.Build.Tags) > 0 || s.Build.PushByDigest || s.Asks() || !s.Registers())
 }
+
+// Merges says whether images that were pushed become one index.
+func (s Settings) Merges() bool { return len(s.Build.MergeDigests) > 0 }
+
+// Asks says whether the Dockerfile is asked a question and nothing else is done.
+func (s Settings) Asks() bool { return s.Build.Call != CallBuild }
+
+// Pushes says whether anything is written to a registry.
+func (s Settings) Pushes() bool { return s.Build.Push && !s.Asks() && (s.Builds() || s.Merges()) }
 
 // Registers says whether a task definition is made, deployed or not.
 func (s Settings) Registers() bool {
-	return s.Deploys() || s.Task.TaskDefinition != ""
+	return !s.Asks() && (s.Deployment.Service != "" || s.Task.TaskDefinition != "")
 }
 
 // Deploys says whether a service is updated.
-func (s Settings) Deploys() bool { return s.Deployment.Service != "" }
+func (s Settings) Deploys() bool { return !s.Asks() && s.Deployment.Service != "" }
 
 // NeedsAWS says whether anything has to do with AWS: a role or keys, ECR, ECS.
 func (s Settings) NeedsAWS() bool {
@@ -124,6 +157,8 @@ func (s Settings) NeedsAWS() bool {
 		return true
 	}
 	return slices.ContainsFunc(s.Build.Tags, func(t Tag) bool { return t.ECR() }) ||
+		slices.ContainsFunc(s.Build.DigestRepositories, Repository.ECR) ||
+		slices.ContainsFunc(s.Build.MergeDigests, func(d Digest) bool { return d.ECR() }) ||
 		slices.ContainsFunc(slices.Collect(maps.Values(s.Registry.RegistryMirrors)), func(mirror string) bool {
 			return ECRRegion(hostOf(mirror)) != ""
 		})
@@ -177,6 +212,12 @@ func (s Settings) region() string {
 	hosts := []string{s.Registry.Repository.Host}
 	for _, t := range s.Build.Tags {
 		hosts = append(hosts, t.Host)
+	}
+	for _, r := range s.Build.DigestRepositories {
+		hosts = append(hosts, r.Host)
+	}
+	for _, d := range s.Build.MergeDigests {
+		hosts = append(hosts, d.Host)
 	}
 	hosts = append(hosts, hostOf(s.Task.Image))
 	region := cmp.Or(arnRegion(s.Deployment.Service), arnRegion(s.Deployment.Cluster))
