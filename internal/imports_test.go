@@ -81,7 +81,7 @@ var rooms = []struct {
 	}},
 	{"internal/build", room{
 		imports: []string{
-			"internal/build/dockerfile", "internal/build/layer", "internal/build/progress", "internal/build/sandbox", "internal/build/snapshot",
+			"internal/build/dockerfile", "internal/build/keys", "internal/build/layer", "internal/build/progress", "internal/build/sandbox", "internal/build/snapshot",
 			"internal/build/solver", "internal/build/source", "internal/problem",
 		},
 		why: "the facade of a build; it knows no AWS and no GitHub, and gets its images through an interface",

@@ -8,8 +8,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,10 +17,12 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/archutil"
 
 	"github.com/towline/towline/internal/build/dockerfile"
+	"github.com/towline/towline/internal/build/keys"
 	"github.com/towline/towline/internal/build/progress"
 	"github.com/towline/towline/internal/build/sandbox"
 	"github.com/towline/towline/internal/build/snapshot"
@@ -46,10 +48,25 @@ type RunOptions = dockerfile.RunOptions
 
 // Options says what to build.
 type Options struct {
-	// Context is the folder of the build context. Required.
+	// Context is the build context: a folder, a tar or Dockerfile, or the URL of a
+	// git repository or of such a file. Required.
 	Context string
-	// File is the Dockerfile. Required.
+	// File is the Dockerfile: for a folder, any path; otherwise one inside the
+	// context. Required.
 	File string
+	// Contexts are named contexts, which FROM, COPY --from and RUN --mount=from
+	// may name: a folder, docker-image://REFERENCE, oci-layout://FOLDER:TAG or
+	// oci-layout://FOLDER@DIGEST, or the URL of a git repository or a file.
+	Contexts map[string]string
+	// GitLogin gives the user and the token for an https host of git where no
+	// secret GIT_AUTH_TOKEN or GIT_AUTH_HEADER does, or two empty strings. It may be nil.
+	GitLogin func(host string) (user, token string)
+	// SSH are the keys that RUN --mount=type=ssh and git over ssh may use, by id;
+	// "default" is that of a RUN that names none.
+	SSH map[string]keys.Set
+	// Transport carries requests for git repositories and URLs. Default:
+	// http.DefaultTransport.
+	Transport http.RoundTripper
 	// Display is the Dockerfile's path as messages show it. Default: File.
 	Display string
 	// Target is the stage to build. Default: the last.
@@ -95,10 +112,14 @@ type Result struct {
 	// Images holds one image for each platform, in the order of Options.Platforms.
 	Images []*Image
 	store  *snapshot.Store
+	given  *contexts
 }
 
 // Close removes what the build left on disk, new layers included.
-func (r *Result) Close() error { return r.store.Close() }
+func (r *Result) Close() error {
+	r.given.Close()
+	return r.store.Close()
+}
 
 // Build builds the images. Close the result when their layers are no longer needed.
 func Build(ctx context.Context, opts Options) (*Result, error) {
@@ -113,12 +134,18 @@ func Build(ctx context.Context, opts Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	images, err := run(ctx, opts, store)
+	given, err := opts.contexts()
 	if err != nil {
 		_ = store.Close()
 		return nil, err
 	}
-	return &Result{Images: images, store: store}, nil
+	images, err := run(ctx, opts, given, store)
+	if err != nil {
+		given.Close()
+		_ = store.Close()
+		return nil, err
+	}
+	return &Result{Images: images, store: store, given: given}, nil
 }
 
 // storeOptions keeps snapshots as overlays where RUN steps have namespaces and
@@ -166,7 +193,12 @@ func Call(ctx context.Context, opts Options, call string) (string, error) {
 		return "", err
 	}
 	defer store.Close() //nolint:errcheck // the caller's folder for temporary files
-	s, compile, err := prepare(opts, store)
+	given, err := opts.contexts()
+	if err != nil {
+		return "", err
+	}
+	defer given.Close()
+	s, compile, err := prepare(opts, given, store)
 	if err != nil {
 		return "", err
 	}
@@ -175,8 +207,8 @@ func Call(ctx context.Context, opts Options, call string) (string, error) {
 }
 
 // prepare makes the solver, and says what the frontend is to compile.
-func prepare(opts Options, store *snapshot.Store) (*solver.Solver, dockerfile.Options, error) {
-	images := &images{Images: opts.Images, known: map[imageKey]*resolved{}}
+func prepare(opts Options, given *contexts, store *snapshot.Store) (*solver.Solver, dockerfile.Options, error) {
+	images := &images{Images: given.layouts, known: map[imageKey]*resolved{}}
 	machines := opts.machines()
 	args := maps.Clone(opts.BuildArgs)
 	var epoch func(time.Time)
@@ -190,14 +222,11 @@ func prepare(opts Options, store *snapshot.Store) (*solver.Solver, dockerfile.Op
 	s, err := solver.New(solver.Options{
 		Store: store, Sandbox: opts.Sandbox, Images: images, Secrets: opts.Secrets,
 		Platforms: machines, Ready: opts.Ready, Progress: opts.Progress,
-		Contexts: map[string]string{
-			dockerfile.ContextSource: opts.Context,
-			dockerfile.FileSource:    filepath.Dir(opts.File),
-		},
+		Contexts: given.folders, Uploads: given.uploads, GitLogin: opts.GitLogin, SSH: opts.SSH, Transport: opts.Transport,
 	})
 	return s, dockerfile.Options{
 		Executor: &executor{solver: s, store: store, images: images},
-		Filename: filepath.Base(opts.File), Display: opts.Display,
+		Context:  given.remote, Contexts: given.named, Filename: given.filename(opts.File), Display: opts.Display,
 		Target: opts.Target, BuildArgs: args, Labels: opts.Labels, Epoch: epoch,
 		Platforms: opts.Platforms, Machines: machines, Run: opts.Run,
 		NoCache: opts.NoCache, NoCacheStages: opts.NoCacheStages, Progress: opts.Progress,
@@ -219,8 +248,8 @@ func (o Options) machines() []v1.Platform {
 	return list
 }
 
-func run(ctx context.Context, opts Options, store *snapshot.Store) ([]*Image, error) {
-	s, compile, err := prepare(opts, store)
+func run(ctx context.Context, opts Options, given *contexts, store *snapshot.Store) ([]*Image, error) {
+	s, compile, err := prepare(opts, given, store)
 	if err != nil {
 		return nil, err
 	}
@@ -259,6 +288,11 @@ func (e *executor) Solve(ctx context.Context, def *pb.Definition) (*snapshot.Ref
 // View implements dockerfile.Executor.
 func (e *executor) View(ctx context.Context, ref *snapshot.Ref) (*snapshot.View, error) {
 	return e.store.View(ctx, ref)
+}
+
+// Metadata implements dockerfile.Executor.
+func (e *executor) Metadata(ctx context.Context, op *pb.SourceOp, objects bool) (*sourceresolver.MetaResponse, error) {
+	return e.solver.Metadata(ctx, op, objects)
 }
 
 // ImageConfig implements dockerfile.Executor.

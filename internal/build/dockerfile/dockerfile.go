@@ -17,9 +17,11 @@ import (
 
 	"github.com/containerd/platforms"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	commonexptypes "github.com/moby/buildkit/exporter/exptypes"
 	"github.com/moby/buildkit/frontend/dockerfile/builder"
+	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
@@ -47,12 +49,20 @@ type Executor interface {
 	// ImageConfig gives the config of the image that ref names, and the digest
 	// that pins it: of its index, or of its manifest where there is no index.
 	ImageConfig(ctx context.Context, ref string, platform v1.Platform) (digest v1.Hash, config []byte, err error)
+	// Metadata says what is known of a git or http source; with objects, the
+	// commit as git stores it too.
+	Metadata(ctx context.Context, op *pb.SourceOp, objects bool) (*sourceresolver.MetaResponse, error)
 }
 
 // Options says what to build.
 type Options struct {
 	// Executor does the work. Required.
 	Executor Executor
+	// Context is the URL of the context, for which Remote is true, and which holds
+	// the Dockerfile too. Default: ContextSource and FileSource.
+	Context string
+	// Contexts are named contexts in the frontend's words, such as local:SOURCE.
+	Contexts map[string]string
 	// Filename is the Dockerfile's path below FileSource. Default: Dockerfile.
 	Filename string
 	// Display is the Dockerfile's path as messages show it. Default: Filename.
@@ -215,6 +225,16 @@ func tellEpoch(res *client.Result, opts Options) error {
 	return nil
 }
 
+// Remote says whether a context is one that the frontend fetches by itself: the
+// URL of a git repository, or of an archive or Dockerfile.
+func Remote(context string) bool {
+	if strings.HasPrefix(context, "http://") || strings.HasPrefix(context, "https://") {
+		return true
+	}
+	git, ok, err := dfgitutil.ParseGitRef(context)
+	return ok && err == nil && !git.IndistinguishableFromLocal
+}
+
 // frontendOptions puts the options into the frontend's words (frontend/dockerui).
 func frontendOptions(opts Options) map[string]string {
 	m := map[string]string{
@@ -245,6 +265,12 @@ func frontendOptions(opts Options) map[string]string {
 	}
 	if opts.Target != "" {
 		m["target"] = opts.Target
+	}
+	if opts.Context != "" {
+		m["context"] = opts.Context
+	}
+	for name, value := range opts.Contexts {
+		m["context:"+name] = value
 	}
 	for name, value := range opts.BuildArgs {
 		m["build-arg:"+name] = value

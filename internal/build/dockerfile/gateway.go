@@ -19,6 +19,7 @@ import (
 
 	"github.com/towline/towline/internal/build/progress"
 	"github.com/towline/towline/internal/build/snapshot"
+	"github.com/towline/towline/internal/build/source"
 )
 
 // gateway is the client that the frontend talks to.
@@ -84,16 +85,23 @@ func (g *gateway) ResolveImageConfig(ctx context.Context, ref string, opt source
 		p := opt.ImageOpt.Platform
 		platform = v1.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion}
 	}
-	hash, config, err := g.opts.Executor.ImageConfig(ctx, ref, platform)
+	asked := ref
+	if l := opt.OCILayoutOpt; l != nil {
+		asked = source.Layout{Ref: ref, Store: l.Store.StoreID}.Name()
+		if p := l.Platform; p != nil {
+			platform = v1.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion}
+		}
+	}
+	hash, config, err := g.opts.Executor.ImageConfig(ctx, asked, platform)
 	if err != nil {
 		return "", "", nil, err
 	}
 	return ref, digest.Digest(hash.String()), config, nil
 }
 
-// ResolveSourceMetadata reads what is known of a source without fetching it.
-func (g *gateway) ResolveSourceMetadata(_ context.Context, op *pb.SourceOp, _ sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
-	return nil, fmt.Errorf("the times of source %s cannot be read in this version", op.Identifier)
+// ResolveSourceMetadata reads what is known of a git or http source.
+func (g *gateway) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
+	return g.opts.Executor.Metadata(ctx, op, opt.GitOpt != nil && opt.GitOpt.ReturnObject)
 }
 
 // Inputs are those of other frontends: there are none.

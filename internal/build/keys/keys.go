@@ -87,7 +87,11 @@ func (s Set) Serve(ctx context.Context, dir string, uid, gid int, mode os.FileMo
 	if err != nil {
 		return "", nil, fmt.Errorf("ssh agent: %w", err)
 	}
-	if err := errors.Join(os.Chmod(path, mode), os.Lchown(path, uid, gid)); err != nil {
+	err = os.Chmod(path, mode)
+	if uid != os.Geteuid() || gid != os.Getegid() {
+		err = errors.Join(err, os.Lchown(path, uid, gid))
+	}
+	if err != nil {
 		_ = listener.Close()
 		return "", nil, fmt.Errorf("ssh agent: %w", err)
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/towline/towline/internal/build/sandbox"
 	"github.com/towline/towline/internal/build/snapshot"
-	"github.com/towline/towline/internal/problem"
 )
 
 // execMounts is what a RUN finds in its root filesystem.
@@ -70,10 +69,7 @@ func (m *execMounts) add(ctx context.Context, mount *pb.Mount) error {
 	case pb.MountType_SECRET:
 		return m.secret(mount)
 	case pb.MountType_SSH:
-		return &problem.Error{
-			Op: "build " + m.op.vertex.name, Err: errors.New("RUN --mount=type=ssh is not offered in this version"),
-			Fix: "Give the key as a build secret: RUN --mount=type=secret,id=ssh_key.",
-		}
+		return m.ssh(ctx, mount)
 	default:
 		return fmt.Errorf("mount of type %s is not supported", mount.MountType)
 	}

@@ -20,6 +20,12 @@ type runner interface {
 	run(ctx context.Context, inputs []*snapshot.Ref) ([]*snapshot.Ref, error)
 }
 
+// keyed is a runner whose own part of the cache key its definition does not hold.
+type keyed interface {
+	// key is that part, or empty if the definition does hold it.
+	key(ctx context.Context) (string, error)
+}
+
 // op is an operation as BuildKit's scheduler calls it.
 type op struct {
 	solver *Solver
@@ -50,7 +56,7 @@ func (s *Solver) resolve(v solver.Vertex) (solver.Op, error) {
 
 // CacheMap gives the operation's own part of its cache key: what it does,
 // without its inputs.
-func (o *op) CacheMap(context.Context, solver.JobContext, int) (*solver.CacheMap, bool, error) {
+func (o *op) CacheMap(ctx context.Context, _ solver.JobContext, _ int) (*solver.CacheMap, bool, error) {
 	self := o.vertex.op.CloneVT()
 	self.Inputs = nil
 	raw, err := self.MarshalVT()
@@ -58,6 +64,15 @@ func (o *op) CacheMap(context.Context, solver.JobContext, int) (*solver.CacheMap
 		return nil, false, fmt.Errorf("operation %s: %w", o.vertex.name, err)
 	}
 	m := &solver.CacheMap{Digest: digest.FromBytes(raw)}
+	if k, ok := o.runner.(keyed); ok {
+		key, err := k.key(ctx)
+		if err != nil {
+			return nil, false, o.locate(err)
+		}
+		if key != "" {
+			m.Digest = digest.FromString("buildkit.source.v0:" + key)
+		}
+	}
 	m.Deps = make([]struct {
 		Selector          digest.Digest
 		ComputeDigestFunc solver.ResultBasedCacheFunc

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	digest "github.com/opencontainers/go-digest"
 
+	"github.com/towline/towline/internal/build/keys"
 	"github.com/towline/towline/internal/build/progress"
 	"github.com/towline/towline/internal/build/sandbox"
 	"github.com/towline/towline/internal/build/snapshot"
@@ -41,6 +43,15 @@ type Options struct {
 	Contexts map[string]string
 	// Secrets are what RUN --mount=type=secret may ask for, by id.
 	Secrets map[string][]byte
+	// SSH are the keys that RUN --mount=type=ssh and git over ssh may use, by id.
+	SSH map[string]keys.Set
+	// GitLogin gives the user and the token for an https host of git, or two empty
+	// strings; it may be nil.
+	GitLogin func(host string) (user, token string)
+	// Uploads are files that stand for URLs; see web.Client.
+	Uploads map[string]string
+	// Transport carries requests for git and http sources. Default: http.DefaultTransport.
+	Transport http.RoundTripper
 	// Ready is told each layer of a result as soon as it is there, so that it can
 	// be uploaded beside what is still being built. It may be nil, and is called
 	// from several goroutines.
@@ -58,6 +69,8 @@ type Solver struct {
 	job    *solver.Job
 	caches cacheMounts
 	serial bool
+	// remotes reaches sources on other machines.
+	remotes *remotes
 
 	// running keeps file operations away from folders that a sandbox without
 	// mounts has moved into a RUN's root filesystem.
@@ -88,6 +101,7 @@ func New(opts Options) (*Solver, error) {
 		cached: map[digest.Digest]bool{},
 	}
 	s.caches.store = opts.Store
+	s.remotes = newRemotes(opts)
 	s.solver = solver.NewSolver(solver.SolverOpt{
 		ResolveOpFunc: func(v solver.Vertex, _ solver.Builder) (solver.Op, error) { return s.resolve(v) },
 	})

@@ -30,6 +30,12 @@ func (o *sourceOp) run(ctx context.Context, _ []*snapshot.Ref) ([]*snapshot.Ref,
 		ref, err = o.image(ctx, src)
 	case source.Folder:
 		ref, err = o.folder(ctx, src)
+	case source.Repository:
+		ref, err = o.repository(ctx, src)
+	case source.Download:
+		ref, err = o.download(ctx, src)
+	case source.Layout:
+		ref, err = o.image(ctx, source.Image{Ref: src.Name(), LayerLimit: src.LayerLimit})
 	default:
 		err = fmt.Errorf("source %s is not supported", o.source.Identifier)
 	}

@@ -50,6 +50,15 @@ type Layout struct {
 	LayerLimit int
 }
 
+// LayoutScheme begins the names of images in layouts.
+const LayoutScheme = "oci-layout://"
+
+// Name is the reference by which the image is asked for: oci-layout://STORE@DIGEST.
+func (l Layout) Name() string {
+	_, digest, _ := strings.Cut(l.Ref, "@")
+	return LayoutScheme + l.Store + "@" + digest
+}
+
 // Repository is git://HOST/PATH#REF:FOLDER.
 type Repository struct{ git.Repository }
 

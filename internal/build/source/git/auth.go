@@ -14,6 +14,7 @@ import (
 	gitssh "github.com/go-git/go-git/v5/plumbing/transport/ssh"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
+	"golang.org/x/sys/unix"
 
 	"github.com/towline/towline/internal/problem"
 )
@@ -170,16 +171,17 @@ func knownHosts(r Repository) (ssh.HostKeyCallback, error) {
 			Fix: "See that the server is reachable by ssh from the runner, or use the https:// URL.",
 		}
 	}
-	file, err := os.CreateTemp("", "known-hosts-")
+	// In place, a file in the folder for temporary files would be in the image.
+	fd, err := unix.MemfdCreate("known-hosts", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("known hosts: %w", err)
 	}
-	defer os.Remove(file.Name()) //nolint:errcheck // it holds no secret
-	_, err = file.WriteString(r.KnownHosts)
-	if err = errors.Join(err, file.Close()); err != nil {
+	file := os.NewFile(uintptr(fd), "known-hosts")
+	defer file.Close() //nolint:errcheck // memory
+	if _, err = file.WriteString(r.KnownHosts); err != nil {
 		return nil, fmt.Errorf("known hosts: %w", err)
 	}
-	callback, err := knownhosts.New(file.Name())
+	callback, err := knownhosts.New(fmt.Sprintf("/proc/self/fd/%d", fd))
 	if err != nil {
 		return nil, fmt.Errorf("known hosts: %w", err)
 	}

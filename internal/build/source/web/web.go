@@ -109,6 +109,9 @@ type File struct {
 	Modified *time.Time
 }
 
+// Known is what a checksum says of the file before it is downloaded.
+func (s Source) Known() File { return File{Name: fileName(s, ""), Digest: s.Checksum} }
+
 // Client downloads.
 type Client struct {
 	// Transport carries the requests. Default: http.DefaultTransport. Wrap it in
