@@ -69,28 +69,42 @@ func (s *Step) finishBuild() error {
 		s.product.content, s.product.config = content.Index, ""
 		s.report.Say("built", "index "+content.Descriptor.Digest.String(), plural(len(content.Images), "platform"))
 	}
-	return s.describeProduct(nil)
+	return s.describeProduct()
 }
 
-// describeProduct tells the digests of the product; names are its references.
-func (s *Step) describeProduct(names []string) error {
+// names are the product's references: those that it is pushed to, or its tags.
+func (s *Step) names() []string {
+	if names := distinct(slices.Concat(s.refs, s.repositories)); len(names) > 0 {
+		return names
+	}
+	var names []string
+	for _, tag := range s.settings.Build.Tags {
+		names = append(names, tag.String())
+	}
+	return names
+}
+
+// describeProduct tells the digests of the product.
+func (s *Step) describeProduct() error {
 	p := s.product
 	digest := p.descriptor.Digest.String()
 	metadata := map[string]any{"containerimage.digest": digest, "containerimage.descriptor": p.descriptor}
 	if p.config != "" {
 		metadata["containerimage.config.digest"] = p.config
 	}
-	if len(names) > 0 {
+	if names := s.names(); len(names) > 0 {
 		metadata["image.name"] = strings.Join(names, ",")
 	}
 	encoded, err := json.Marshal(metadata)
 	if err != nil {
 		return fmt.Errorf("metadata: %w", err)
 	}
+	// For programs: it says nothing to people that the other outputs do not.
+	if err := s.runner.SetOutput(inputs.OutputMetadata, string(encoded)); err != nil {
+		return fmt.Errorf("output %s: %w", inputs.OutputMetadata, err)
+	}
 	s.report.Fact("Digest", digest)
-	return s.output(map[string]string{
-		inputs.OutputDigest: digest, inputs.OutputImageID: p.imageID(), inputs.OutputMetadata: string(encoded),
-	})
+	return s.output(map[string]string{inputs.OutputDigest: digest, inputs.OutputImageID: p.imageID()})
 }
 
 // export writes what was built into the workspace.
@@ -98,12 +112,7 @@ func (s *Step) export(ctx context.Context) error {
 	for _, e := range s.settings.Build.Exports {
 		names := e.Names
 		if len(names) == 0 {
-			names = s.refs
-		}
-		if len(names) == 0 {
-			for _, tag := range s.settings.Build.Tags {
-				names = append(names, tag.String())
-			}
+			names = s.names()
 		}
 		err := s.built.Export(ctx, build.Export{
 			Type: e.Type, Dest: e.Dest, Folder: e.Folder, Names: names, Manifests: manifests(e.Manifests),
@@ -179,6 +188,11 @@ func describeIndex(index v1.ImageIndex) (v1.Descriptor, error) {
 
 // push puts the product under its tags, or into its repositories without any.
 func (s *Step) push(ctx context.Context) error {
+	if s.settings.Merges() {
+		if err := s.describeProduct(); err != nil {
+			return err
+		}
+	}
 	if s.settings.Build.PushByDigest {
 		return s.pushUntagged(ctx)
 	}
@@ -208,9 +222,6 @@ func (s *Step) pushed(names []string) error {
 	outputs := map[string]string{inputs.OutputImage: s.deployable}
 	if !s.settings.Build.PushByDigest {
 		outputs[inputs.OutputTags] = strings.Join(names, "\n")
-	}
-	if err := s.describeProduct(names); err != nil {
-		return err
 	}
 	return s.output(outputs)
 }
@@ -247,4 +258,15 @@ func platforms(names []string) []v1.Platform {
 		}
 	}
 	return all
+}
+
+// distinct drops what stands in list before.
+func distinct(list []string) []string {
+	var out []string
+	for _, each := range list {
+		if !slices.Contains(out, each) {
+			out = append(out, each)
+		}
+	}
+	return out
 }

@@ -370,6 +370,7 @@ func normalizer(paths ...string) func(string) string {
 		{regexp.MustCompile(`(?m)^::[A-Z0-9]{26}::$`), "::TOKEN::"},
 		{regexp.MustCompile(`towline_[A-Z0-9]{26}`), "EOF"},
 		{regexp.MustCompile(`sha256:[0-9a-f]{12,64}`), "sha256:DIGEST"},
+		{regexp.MustCompile(`"size":\d+`), `"size":SIZE`},
 		{regexp.MustCompile(`\b\d+(\.\d+)? (B|kB|MB)\b`), "SIZE"},
 		{regexp.MustCompile(`\b(\d+m\d\ds|\d+\.\d+s)\b`), "TIME"},
 		{regexp.MustCompile(`\b(SIZE|TIME) +`), "$1  "},
