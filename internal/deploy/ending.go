@@ -126,6 +126,9 @@ func (f *follower) problem(v verdict, t told) error {
 	e.Err = errors.New(what + ": " + reason(v, t))
 	if e.Fix == "" {
 		e.Fix = "Look at the service's events and at the logs of its tasks."
+		if strings.HasPrefix(v.reason, "service not stable after") {
+			e.Fix = "Look why its tasks are slow to become healthy, or raise wait-for-minutes."
+		}
 	}
 	return e
 }

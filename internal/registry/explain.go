@@ -51,6 +51,8 @@ func explain(err error, op string, repo name.Repository) error {
 		p.Fix = "Log in with registry-credentials, or pull through a mirror with registry-mirrors."
 	case answer.StatusCode == http.StatusTooManyRequests:
 		p.Fix = "Run fewer pushes at once, or ask for a higher quota."
+	case answer.StatusCode >= http.StatusInternalServerError:
+		p.Fix = "The registry has trouble of its own: run the job again later."
 	}
 	if !pulling {
 		setPushInput(p, answer, isECR)
@@ -60,6 +62,9 @@ func explain(err error, op string, repo name.Repository) error {
 
 // setPushInput names the input that a failed push is about.
 func setPushInput(p *problem.Error, answer *transport.Error, isECR bool) {
+	if answer != nil && answer.StatusCode >= http.StatusInternalServerError {
+		return
+	}
 	p.Input = "tags"
 	if isECR && answer != nil && hasCode(answer, transport.NameUnknownErrorCode) {
 		p.Input = "repository"

@@ -19,7 +19,8 @@ func (s *Step) buildOptions(dir string, box sandbox.Sandbox) (build.Options, err
 	b := s.settings.Build
 	epoch, err := s.sourceDateEpoch()
 	return build.Options{
-		Context: b.Context, File: b.File, Display: s.relative(b.File),
+		Context: b.Context, File: b.File, Display: s.relative(b.File), Contexts: b.Contexts,
+		SSH: sshKeys(b.SSH), GitLogin: b.GitLogin, Transport: s.opts.Transport,
 		Target: b.Target, BuildArgs: b.BuildArgs, Labels: b.Labels, Secrets: b.Secrets,
 		Platforms: platforms(b.Platforms), Machine: machine(),
 		Run: build.RunOptions{
@@ -28,6 +29,15 @@ func (s *Step) buildOptions(dir string, box sandbox.Sandbox) (build.Options, err
 		NoCache: b.NoCache, NoCacheStages: b.NoCacheStages, SourceDateEpoch: epoch,
 		Images: images{s.registry}, Sandbox: box, Dir: filepath.Join(dir, "build"), Progress: s.report.Build,
 	}, err
+}
+
+// sshKeys are the build's words for the keys of an input.
+func sshKeys(given map[string]inputs.SSHKeys) map[string]build.Keys {
+	sets := map[string]build.Keys{}
+	for id, set := range given {
+		sets[id] = build.Keys{Socket: set.Socket, Keys: set.Keys}
+	}
+	return sets
 }
 
 // ask asks the Dockerfile a question and writes the answer into the log.

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/internal/awsauth"
@@ -74,12 +77,16 @@ func (s *Step) openSession(ctx context.Context) (*awsauth.Session, error) {
 // preflight reads what later phases depend on, side by side, so that what
 // cannot work fails before the build. It finds everything that is wrong at once.
 func (s *Step) preflight(ctx context.Context) error {
+	if err := s.openRegistry(); err != nil {
+		return err
+	}
 	var group errgroup.Group
-	var targets, service error
+	var targets, image, service error
 	group.Go(func() error { targets = s.findTargets(ctx); return nil })
+	group.Go(func() error { image = s.findImage(ctx); return nil })
 	group.Go(func() error { service = s.findService(ctx); return nil })
 	_ = group.Wait() // each keeps its own error, so that both are told
-	if err := errors.Join(targets, service); err != nil {
+	if err := errors.Join(targets, image, service); err != nil {
 		return err
 	}
 	if s.deployer == nil {
@@ -91,9 +98,6 @@ func (s *Step) preflight(ctx context.Context) error {
 // findTargets turns the tags into full references, and asks for each ECR
 // repository once.
 func (s *Step) findTargets(ctx context.Context) error {
-	if err := s.openRegistry(); err != nil {
-		return err
-	}
 	uris := map[string]string{}
 	failed := map[string]bool{}
 	find := func(repository string) (string, error) {
@@ -133,6 +137,29 @@ func (s *Step) findTargets(ctx context.Context) error {
 		errs = append(errs, s.merge(ctx, find))
 	}
 	return errors.Join(errs...)
+}
+
+// findImage pins an image of ECR that is to be deployed by its digest, and
+// refuses one that is not there. Other registries may be closed to us and yet
+// open to the tasks.
+func (s *Step) findImage(ctx context.Context) error {
+	image := s.settings.Task.Image
+	host, _, _ := strings.Cut(image, "/")
+	if _, _, isECR := registry.ECRHost(host); !isECR || strings.Contains(image, "@") {
+		return nil
+	}
+	found, err := s.registry.Resolve(ctx, image, v1.Platform{})
+	var answer *transport.Error
+	switch {
+	case err == nil:
+		s.deployable = image + "@" + found.Digest.String()
+	case errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound:
+		known, _ := errors.AsType[*problem.Error](err)
+		return &problem.Error{Op: "find image", Input: "image", Value: image, Err: known.Err, Fix: "Check the image's name and tag; Towline can also build and push it (input \"repository\")."}
+	default: // a role need not be able to pull
+		s.report.Say("note", "image "+image+" is deployed by its tag", err.Error())
+	}
+	return nil
 }
 
 // findService reads the service, what it runs, and the base task definition.
@@ -184,14 +211,23 @@ func (s *Step) checkFiles() error {
 func (s *Step) checkBuildFiles() error {
 	const opRead = "read the inputs"
 	b := s.settings.Build
-	if info, err := os.Stat(b.Context); err != nil || !info.IsDir() {
+	if b.ContextHoldsFile && strings.Contains(b.Context, "://") || strings.HasPrefix(b.Context, "git@") {
+		return nil // servers are asked by the build
+	}
+	if info, err := os.Stat(b.Context); err != nil || info.IsDir() == b.ContextHoldsFile {
 		if err == nil {
 			err = errors.New("it is not a folder")
+			if b.ContextHoldsFile {
+				err = errors.New("it is not a file")
+			}
 		}
 		return &problem.Error{
 			Op: opRead, Input: "context", Value: s.relative(b.Context), Err: unpathed(err),
 			Fix: "Name a folder of the workspace, and check the repository out before this step (actions/checkout).",
 		}
+	}
+	if b.ContextHoldsFile {
+		return nil
 	}
 	if info, err := os.Stat(b.File); err != nil || info.IsDir() {
 		if err == nil {

@@ -288,6 +288,11 @@ func (w *world) outcome(t *testing.T, code int) map[string]string {
 	if stopped != "" {
 		t.Error("the runner still does not listen to commands at the end")
 	}
+	for _, tr := range w.log.triggers {
+		if tr.do != nil {
+			t.Errorf("the log never has %q in it", tr.text)
+		}
+	}
 	want := w.errors
 	if code == 0 {
 		want = 0

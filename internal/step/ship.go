@@ -54,7 +54,7 @@ func (s *Step) explainBuild(err error) error {
 		known.Fix = "Name a stage of the Dockerfile (FROM ... AS NAME), or leave it empty for the last one."
 	case errors.Is(known.Err, fs.ErrNotExist) && known.Line > 0:
 		known.Fix = fmt.Sprintf("Check the path: it is looked for in the build context, %q, unless --from says otherwise, and .dockerignore can leave it out.",
-			s.relative(s.settings.Build.Context))
+			s.relative(s.settings.Build.ContextName()))
 	}
 	return err
 }
