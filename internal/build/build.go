@@ -46,6 +46,9 @@ type Fetcher interface {
 // RunOptions are settings of all RUN steps.
 type RunOptions = dockerfile.RunOptions
 
+// Keys are the ssh keys of one id.
+type Keys = keys.Set
+
 // Options says what to build.
 type Options struct {
 	// Context is the build context: a folder, a tar or Dockerfile, or the URL of a
@@ -63,7 +66,7 @@ type Options struct {
 	GitLogin func(host string) (user, token string)
 	// SSH are the keys that RUN --mount=type=ssh and git over ssh may use, by id;
 	// "default" is that of a RUN that names none.
-	SSH map[string]keys.Set
+	SSH map[string]Keys
 	// Transport carries requests for git repositories and URLs. Default:
 	// http.DefaultTransport.
 	Transport http.RoundTripper

@@ -27,7 +27,7 @@ const (
 func Definitions() []Definition {
 	var all []Definition
 	for _, group := range [][]Definition{
-		credentialDefinitions(), registryDefinitions(), buildDefinitions(), resultDefinitions(), machineDefinitions(),
+		credentialDefinitions(), registryDefinitions(), buildDefinitions(), sourceDefinitions(), resultDefinitions(), machineDefinitions(),
 		taskDefinitions(), deploymentDefinitions(),
 	} {
 		all = append(all, group...)
@@ -93,11 +93,11 @@ func buildDefinitions() []Definition {
 	return []Definition{
 		{
 			Name: "context", Group: groupBuild, Default: ".",
-			Description: "Folder of the build context, relative to the workspace.",
+			Description: "The build context: a folder or a tar, relative to the workspace, or the URL of a git repository (`https://HOST/REPOSITORY.git#REF:FOLDER`) or of a tar.",
 		},
 		{
 			Name: "file", Group: groupBuild,
-			Description: "Path of the Dockerfile, relative to the workspace. Default: `Dockerfile` in the context.",
+			Description: "Path of the Dockerfile, relative to the workspace, or inside the context where that is no folder. Default: `Dockerfile` in the context.",
 		},
 		{
 			Name: "target", Group: groupBuild,

@@ -39,7 +39,7 @@ func defaults() Settings {
 		Registry: Registry{RegistryCredentials: map[string]Login{}, RegistryMirrors: map[string]string{}},
 		Build: Build{
 			Context: "/github/workspace", File: "/github/workspace/Dockerfile", Platforms: []string{"linux/" + runtime.GOARCH}, Sandbox: "auto", Call: "build",
-			BuildArgs: map[string]string{}, Labels: map[string]string{}, Secrets: map[string][]byte{}, SecretFiles: map[string]string{},
+			Contexts: map[string]string{}, SSH: map[string]SSHKeys{}, GitHubHost: "github.com", BuildArgs: map[string]string{}, Labels: map[string]string{}, Secrets: map[string][]byte{}, SecretFiles: map[string]string{},
 		},
 		Deployment: Deployment{Cluster: "default", WaitForServiceStability: true, WaitFor: 30 * time.Minute, RollbackOnFailure: true},
 	}
@@ -170,7 +170,7 @@ func TestParseMistakes(t *testing.T) {
 		"credentials":       {set: values{"registry-credentials": "ghcr.io=" + secret + "\nghcr=a:b\n=" + secret + ":a\na.b=x:y\na.b=z:" + secret + "\ndocker.io=a:b\nindex.docker.io=c:" + secret}, want: []string{"line 1: no user", "line 2: not the address", "line 3: nothing before", `"a.b" twice`, "line 7: index.docker.io twice"}},
 		"open quote":        {set: values{"secrets": "a=b\n\"c=" + secret}, want: []string{"line 2: a double quote is not closed"}},
 		"mirrors":           {set: values{"registry-mirrors": "docker.io=mirror\nquay.io=m.example/Up"}, want: []string{"mirror of index.docker.io: not the address", "mirror of quay.io"}},
-		"context":           {set: values{"context": "https://github.com/o/r.git#main"}, want: []string{"actions/checkout"}},
+		"context":           {set: values{"context": "oci-layout://x"}, want: []string{"not a context"}},
 		"heredoc":           {set: values{"file": "FROM scratch\nRUN x"}, want: []string{`"file" is "FROM scratch\nRUN x": several lines`}},
 		"build args":        {set: values{"build-args": "=" + secret + "\nA=1\nA=" + secret}, want: []string{"line 1: nothing before", `lines 2 and 3: "A" twice`}},
 		"secrets":           {set: values{"secrets": "a=\nb", "secret-envs": "c=MISSING\nd=" + secret, "secret-files": "e="}, want: []string{`"a" is empty`, `"b" is empty`, "MISSING is not in", `"d": no name`, `"e": no path`}},

@@ -137,15 +137,7 @@ func registryHost(v string) (string, error) {
 }
 
 func (p *parser) build(b *Build) {
-	b.Context = p.single("context", "Name one folder.")
-	if v := b.Context; strings.Contains(v, "://") || strings.HasPrefix(v, "git@") || strings.Contains(v, "{{") || v == "-" {
-		p.failf("context", v, "Check the repository out with actions/checkout and name a folder of it, such as \".\".", "not a folder; this version builds from the workspace only")
-	}
-	b.Context = p.path(b.Context)
-	b.File = filepath.Join(b.Context, "Dockerfile")
-	if v := p.single("file", "Name one file; the text of a Dockerfile cannot stand here."); v != "" {
-		b.File = p.path(v)
-	}
+	p.sources(b)
 	b.Target = p.single("target", "Name one stage.")
 	b.BuildArgs = map[string]string{}
 	p.pairs("build-args", false, "NAME=value", func(key, value string, found bool) error {

@@ -59,8 +59,17 @@ func (l Login) String() string { return l.User + ":***" }
 
 // Build says what to build.
 type Build struct {
-	// Context and File are absolute if Settings.Workspace is.
+	// Context is a path, absolute if Settings.Workspace is, or a URL. File is such
+	// a path, or one inside the context if ContextHoldsFile says so.
 	Context, File string
+	// ContextHoldsFile says that the context is no folder: a URL, or a tar.
+	ContextHoldsFile bool
+	// Contexts are named contexts: an absolute path, or something with "://".
+	Contexts map[string]string
+	// SSH has the keys of each id.
+	SSH map[string]SSHKeys
+	// GitHubToken, where there is one, is good for https://GitHubHost.
+	GitHubToken, GitHubHost string
 	// Target is empty for the last stage.
 	Target    string
 	BuildArgs map[string]string
@@ -174,6 +183,7 @@ func (s Settings) Secrets() []string {
 	for _, value := range s.Build.Secrets {
 		all = append(all, string(value))
 	}
+	all = append(all, s.Build.sourceSecrets()...)
 	slices.Sort(all)
 	all = slices.Compact(all)
 	return slices.DeleteFunc(all, func(v string) bool { return v == "" })
@@ -182,7 +192,8 @@ func (s Settings) Secrets() []string {
 // maxSecret is how many bytes a build secret may have, in BuildKit too.
 const maxSecret = 500 << 10
 
-// ReadSecretFiles reads the files of Build.SecretFiles into Build.Secrets. Call
+// ReadSecretFiles reads the files of Build.SecretFiles into Build.Secrets, and
+// those of Build.SSH. Call
 // it before Secrets, so that their contents are masked too.
 func (s *Settings) ReadSecretFiles() error {
 	var failed []error
@@ -204,6 +215,7 @@ func (s *Settings) ReadSecretFiles() error {
 		}
 		s.Build.Secrets[id] = content
 	}
+	failed = append(failed, s.readSSHKeys())
 	return errors.Join(failed...)
 }
 
