@@ -141,7 +141,11 @@ func baseImage(t *testing.T, files []txtar.File) v1.Image {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, f := range files {
-		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.Name, Mode: 0o644, Size: int64(len(f.Data)), ModTime: time.Unix(1_600_000_000, 0)}); err != nil {
+		mode := int64(0o644)
+		if strings.HasPrefix(f.Name, "bin/") {
+			mode = 0o755
+		}
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.Name, Mode: mode, Size: int64(len(f.Data)), ModTime: time.Unix(1_600_000_000, 0)}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := w.Write(f.Data); err != nil {
