@@ -159,7 +159,21 @@ func (s *Solver) learn(g *graph, source *pb.Source) {
 		s.left[root] = &atomic.Int64{}
 	}
 	s.left[root].Add(1)
-	maps.Copy(s.places, placesOf(source))
+	places := placesOf(source)
+	maps.Copy(s.places, places)
+	// The frontend places a COPY or ADD, not the sources that it brings in.
+	for _, v := range g.vertices {
+		at, known := places[v.digest]
+		for _, in := range v.inputs {
+			from := in.Vertex.Digest()
+			if _, own := places[from]; !known || own || g.vertices[from].op.GetSource() == nil {
+				continue
+			}
+			if before, twice := s.places[from]; !twice || at.line < before.line {
+				s.places[from] = at
+			}
+		}
+	}
 }
 
 // used counts the inputs of v as used once more, and lets go of those that
