@@ -81,10 +81,17 @@ func (r *Reporter) logLines(e deploy.LogLines) {
 	r.untrusted(strings.Repeat(" ", verbWidth+1)+"| ", text)
 }
 
-// indented writes text that is not ours below the object of the line before.
-func (r *Reporter) indented(text string) {
-	if text = oneLineUncut(text); text != "" {
-		r.untrusted(strings.Repeat(" ", verbWidth+1), text)
+// indented writes texts that are not ours, each on a line, below the object of
+// the line before.
+func (r *Reporter) indented(texts ...string) {
+	var b strings.Builder
+	for _, text := range texts {
+		if text = oneLineUncut(text); text != "" {
+			b.WriteString(text + "\n")
+		}
+	}
+	if b.Len() > 0 {
+		r.untrusted(strings.Repeat(" ", verbWidth+1), b.String())
 	}
 }
 
@@ -110,7 +117,7 @@ func (r *Reporter) taskFailed(e deploy.TaskFailed) {
 		return
 	}
 	r.line("failed", "task "+e.TaskID, e.StopCode)
-	r.indented(e.StoppedReason)
+	texts := []string{e.StoppedReason}
 	for _, c := range e.Containers {
 		text := ""
 		if c.ExitCode != nil {
@@ -120,9 +127,10 @@ func (r *Reporter) taskFailed(e deploy.TaskFailed) {
 			text += ": " + c.Reason
 		}
 		if text != "" {
-			r.indented("container " + c.Name + text)
+			texts = append(texts, "container "+c.Name+text)
 		}
 	}
+	r.indented(texts...)
 	if e.Summary != "" {
 		r.line("why", oneLineUncut(e.Summary))
 	}

@@ -224,11 +224,11 @@ func count(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// elapsed is a duration as the log shows it: "1.2s", "3m05s".
+// elapsed is a duration as the log shows it: "0.02s", "1.2s", "3m05s".
 func elapsed(d time.Duration) string {
 	switch {
-	case d < 10*time.Millisecond:
-		return fmt.Sprintf("%.3fs", d.Seconds())
+	case d < time.Second:
+		return fmt.Sprintf("%.2fs", d.Seconds())
 	case d < time.Minute:
 		return fmt.Sprintf("%.1fs", d.Seconds())
 	default:
