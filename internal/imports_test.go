@@ -93,7 +93,7 @@ var rooms = []struct {
 	{"internal/build/solver", room{
 		imports: []string{
 			"internal/build/keys", "internal/build/progress", "internal/build/sandbox", "internal/build/snapshot", "internal/build/source",
-			"internal/build/source/git", "internal/build/source/web", "internal/problem",
+			"internal/build/source/git", "internal/build/source/web", "internal/build/unpack", "internal/problem",
 		},
 		why: "executes LLB with what the rooms below offer",
 	}},
@@ -103,6 +103,7 @@ var rooms = []struct {
 	}},
 	{"internal/build/source/git", room{imports: []string{"internal/problem"}, why: "a repository in, files out; it talks to servers and to nobody here"}},
 	{"internal/build/source/web", room{imports: []string{"internal/problem"}, why: "a URL in, a file out"}},
+	{"internal/build/unpack", room{imports: []string{"internal/build/layer"}, why: "ADD's archives; a folder's free space is the layers' word"}},
 	{"internal/build/keys", room{imports: []string{"internal/problem"}, why: "the ssh keys of a build, shown to nobody but through an agent"}},
 	{"internal/build/snapshot", room{
 		imports: []string{"internal/build/layer", "internal/build/progress", "internal/problem"},

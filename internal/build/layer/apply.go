@@ -3,6 +3,7 @@ package layer
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,10 @@ type ApplyResult struct {
 // maxLost bounds ApplyResult.Lost.
 const maxLost = 20
 
+// maxNamed bounds the memory for the names in a layer, in bytes. A million files
+// with names of 100 bytes take a sixth of it.
+const maxNamed = 1 << 30
+
 // Apply unpacks the uncompressed layer tar upon the folder root, which holds
 // the layers below. It never touches anything outside root, whatever the tar's
 // names and links say: links are resolved as if root were "/". The reader is
@@ -63,7 +68,10 @@ const maxLost = 20
 //
 // As with containerd, an entry for the root itself is ignored, and a folder
 // that a tar implies without an entry is made with mode 0755. Folders that only
-// have something put into them keep their times.
+// have something put into them keep their times. Long runs of zeroes become holes.
+//
+// A file that is larger than what the disk has left is an error before anything of
+// it is written, and so are more names than memory should be filled with.
 func Apply(ctx context.Context, root string, r io.Reader, opts ApplyOptions) (ApplyResult, error) {
 	a, err := newApplier(root, opts)
 	if err != nil {
@@ -85,13 +93,13 @@ func Apply(ctx context.Context, root string, r io.Reader, opts ApplyOptions) (Ap
 		}
 		a.tree.rest()
 		if err := a.entry(ctx, hdr, tr); err != nil {
-			return a.res, fmt.Errorf("layer entry %q: %w", hdr.Name, err)
+			return a.res, fmt.Errorf("layer entry %q: %w", hdr.Name, Full(err, root))
 		}
 	}
 	if err := a.drain(ctx, r); err != nil {
 		return a.res, fmt.Errorf("layer tar: %w", err)
 	}
-	return a.res, a.finish()
+	return a.res, Full(a.finish(), root)
 }
 
 // drain reads what follows the tar's end, so that a digest of the stream is right.
@@ -152,6 +160,9 @@ func (a *applier) entry(ctx context.Context, hdr *tar.Header, r io.Reader) error
 		return skipErr
 	}
 	a.res.Files++
+	if a.named > maxNamed {
+		return fmt.Errorf("the layer's names have more than %d bytes", maxNamed)
+	}
 	if strings.HasPrefix(base, whiteoutPrefix) {
 		return a.whiteout(dir, base)
 	}
@@ -195,7 +206,7 @@ func (a *applier) regular(ctx context.Context, name string, hdr *tar.Header, r i
 		if err := a.hollow(fd, name); err != nil {
 			return err
 		}
-	} else if err := a.fill(ctx, fd, hdr.Size, r); err != nil {
+	} else if err := a.fill(ctx, fd, name, hdr.Size, r); err != nil {
 		return err
 	}
 	if !a.opts.IgnoreOwner {
@@ -214,25 +225,41 @@ func (a *applier) regular(ctx context.Context, name string, hdr *tar.Header, r i
 	return setTimes(p.fd, base, headerTimes(hdr))
 }
 
-// fill writes a file's content.
-func (a *applier) fill(ctx context.Context, fd int, size int64, r io.Reader) error {
-	for left := size; left > 0; {
+// fill writes a file's content. Buffers of zeroes are skipped.
+func (a *applier) fill(ctx context.Context, fd int, name string, size int64, r io.Reader) error {
+	if err := a.room.Take("/"+name, size); err != nil {
+		return err
+	}
+	hole := false
+	for at := int64(0); at < size; {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		n, err := io.ReadFull(r, a.buf[:min(left, int64(len(a.buf)))])
+		n, err := io.ReadFull(r, a.buf[:min(size-at, int64(len(a.buf)))])
 		if err != nil {
-			return fmt.Errorf("content ends after %d of %d bytes: %w", size-left+int64(n), size, err)
+			return fmt.Errorf("content ends after %d of %d bytes: %w", at+int64(n), size, err)
 		}
-		for chunk := a.buf[:n]; len(chunk) > 0; {
-			w, err := unix.Write(fd, chunk)
-			if err != nil && !errors.Is(err, unix.EINTR) {
+		if hole = n == len(a.buf) && bytes.Equal(a.buf, a.zeroes); !hole {
+			if err := writeAt(fd, a.buf[:n], at); err != nil {
 				return err
 			}
-			chunk = chunk[max(w, 0):]
 		}
-		left -= int64(n)
+		at += int64(n)
 		a.res.Bytes += int64(n)
+	}
+	if hole {
+		return unix.Ftruncate(fd, size)
+	}
+	return nil
+}
+
+func writeAt(fd int, chunk []byte, at int64) error {
+	for len(chunk) > 0 {
+		n, err := unix.Pwrite(fd, chunk, at)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		chunk, at = chunk[max(n, 0):], at+int64(max(n, 0))
 	}
 	return nil
 }

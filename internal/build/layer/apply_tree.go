@@ -14,7 +14,10 @@ type applier struct {
 	lower []*tree
 	opts  ApplyOptions
 	res   ApplyResult
+	room  *Room
 	buf   []byte
+	// zeroes is what a buf without content is like.
+	zeroes []byte
 	// seen holds the paths that this layer made, and the folders above them:
 	// its whiteouts hide only what the layers below brought.
 	seen map[string]struct{}
@@ -28,6 +31,8 @@ type applier struct {
 	// opaqueAttr is the attribute that makes an overlayfs folder opaque.
 	opaqueAttr string
 	unowned    bool
+	// named is the memory that seen takes.
+	named int
 }
 
 func newApplier(root string, opts ApplyOptions) (*applier, error) {
@@ -36,7 +41,7 @@ func newApplier(root string, opts ApplyOptions) (*applier, error) {
 		return nil, err
 	}
 	a := &applier{
-		tree: t, opts: opts, buf: make([]byte, 256<<10), opaqueAttr: "trusted.overlay.opaque",
+		tree: t, opts: opts, room: NewRoom(root), buf: make([]byte, 256<<10), zeroes: make([]byte, 256<<10), opaqueAttr: "trusted.overlay.opaque",
 		seen: map[string]struct{}{"": {}}, states: map[string]*folderState{}, hollows: map[uint64]string{}, pruned: map[string]struct{}{},
 		unowned: unix.Geteuid() != 0,
 	}
@@ -94,6 +99,7 @@ func (a *applier) note(p *folder, base string) {
 			return
 		}
 		a.seen[path] = struct{}{}
+		a.named += len(path) + 64
 	}
 }
 

@@ -58,7 +58,7 @@ func Pack(ctx context.Context, dir, root string, changes []Change, opts WriteOpt
 	}
 	files, err := Write(ctx, io.MultiWriter(gz, tarSum), root, changes, opts)
 	if err = errors.Join(err, gz.Close()); err != nil {
-		return nil, err
+		return nil, Full(err, dir)
 	}
 	info, err := f.Stat()
 	if err != nil {

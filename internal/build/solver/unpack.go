@@ -1,9 +1,7 @@
 package solver
 
 import (
-	"archive/tar"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,13 +12,19 @@ import (
 	"github.com/moby/buildkit/solver/llbsolver/file"
 	"github.com/moby/buildkit/solver/llbsolver/ops/fileoptypes"
 	"github.com/moby/buildkit/solver/pb"
-	archive "github.com/moby/go-archive"
-	"github.com/moby/go-archive/compression"
 	fscopy "github.com/tonistiigi/fsutil/copy"
+
+	"github.com/towline/towline/internal/build/unpack"
 )
 
 // unpacker is BuildKit's file backend, except that ADD unpacks archives without
 // chroot and unshare, which a container may not call.
+//
+// The backend resolves the links in the paths of a copy before it copies, as if
+// the folders were roots (fs.RootPath). Somebody who exchanges a folder for a link
+// in between would get out. Nobody does: a folder that is copied to belongs to this
+// operation alone, one that is copied from is not written to any more, and no RUN
+// step has either of them mounted then.
 type unpacker struct {
 	*file.Backend
 }
@@ -46,7 +50,7 @@ func (u *unpacker) Copy(ctx context.Context, src, dest, user, group fileoptypes.
 	for _, name := range names {
 		one := action.CloneVT()
 		one.Src, one.AllowWildcard, one.AttemptUnpackDockerCompatibility = name, false, false
-		unpacked, err := u.unpack(from, to, user, group, one)
+		unpacked, err := u.unpack(ctx, from, to, user, group, one)
 		if err != nil {
 			return err
 		}
@@ -60,13 +64,14 @@ func (u *unpacker) Copy(ctx context.Context, src, dest, user, group fileoptypes.
 	return nil
 }
 
-func (u *unpacker) unpack(from, to string, userMount, groupMount fileoptypes.Mount, action *pb.FileActionCopy) (bool, error) {
+func (u *unpacker) unpack(ctx context.Context, from, to string, userMount, groupMount fileoptypes.Mount, action *pb.FileActionCopy) (bool, error) {
 	path, err := fs.RootPath(from, action.Src)
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", action.Src, err)
 	}
-	if !isArchive(path) {
-		return false, nil
+	is, err := unpack.IsArchive(path)
+	if err != nil || !is {
+		return false, err
 	}
 	dest, err := fs.RootPath(to, clean(action.Dest))
 	if err != nil {
@@ -76,10 +81,10 @@ func (u *unpacker) unpack(from, to string, userMount, groupMount fileoptypes.Mou
 	if err != nil {
 		return false, err
 	}
-	options := &archive.TarOptions{BestEffortXattrs: true}
+	var all *unpack.Owner
 	chown := func(old *fscopy.User) (*fscopy.User, error) { return old, nil }
 	if owner != nil {
-		options.ChownOpts = &archive.ChownOpts{UID: owner.UID, GID: owner.GID}
+		all = &unpack.Owner{UID: owner.UID, GID: owner.GID}
 		chown = func(*fscopy.User) (*fscopy.User, error) { return owner, nil }
 	}
 	var at *time.Time
@@ -95,7 +100,7 @@ func (u *unpacker) unpack(from, to string, userMount, groupMount fileoptypes.Mou
 		return false, fmt.Errorf("%s: %w", action.Src, err)
 	}
 	defer f.Close() //nolint:errcheck // read only
-	if err := archive.Untar(f, dest, options); err != nil {
+	if err := unpack.Archive(ctx, dest, f, all); err != nil {
 		return false, fmt.Errorf("unpack %s: %w", action.Src, err)
 	}
 	return true, nil
@@ -134,26 +139,6 @@ func folders(src, dest fileoptypes.Mount) (from, to string, err error) {
 		}
 	}
 	return from, to, nil
-}
-
-// isArchive says whether ADD would unpack a file: a tar, compressed or not.
-func isArchive(path string) bool {
-	info, err := os.Lstat(path)
-	if err != nil || !info.Mode().IsRegular() {
-		return false
-	}
-	f, err := os.Open(path) //nolint:gosec // resolved below the source's root
-	if err != nil {
-		return false
-	}
-	defer f.Close() //nolint:errcheck // read only
-	plain, err := compression.DecompressStream(f)
-	if err != nil {
-		return false
-	}
-	defer plain.Close() //nolint:errcheck // read only
-	_, err = tar.NewReader(plain).Next()
-	return err == nil || errors.Is(err, tar.ErrInsecurePath)
 }
 
 // clean is the path as BuildKit's file operations read it: rooted, and with the
