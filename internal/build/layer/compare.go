@@ -11,6 +11,25 @@ import (
 // change time is ignored: a sandbox renamed them. Other files count when their
 // attributes differ. As with BuildKit, a folder's times alone are no change.
 func Compare(before, after *Index, touched map[string]bool) []Change {
+	return compare(before, after, func(old, now *entry) bool { return modified(old, now, touched[now.path]) })
+}
+
+// CompareOutline is Compare for a tree whose regular files may lack their content.
+// One that has lost a hard link and is otherwise as it was is no change: nobody
+// wrote it, and it could not be packed.
+func CompareOutline(before, after *Index) []Change {
+	return compare(before, after, func(old, now *entry) bool {
+		// An inode that keeps a link is not given to another file.
+		if isType(now.mode, unix.S_IFREG) && old.ino == now.ino && now.nlink < old.nlink {
+			was := *old
+			was.nlink, was.ctime = now.nlink, now.ctime
+			return modified(&was, now, false)
+		}
+		return modified(old, now, false)
+	})
+}
+
+func compare(before, after *Index, changed func(old, now *entry) bool) []Change {
 	var changes []Change
 	old, now := before.entries, after.entries
 	for len(old) > 0 || len(now) > 0 {
@@ -31,7 +50,7 @@ func Compare(before, after *Index, touched map[string]bool) []Change {
 			changes = append(changes, Change{Path: old[0].path, Kind: Deleted})
 			old = skipBelow(old)
 		default:
-			if modified(&old[0], &now[0], touched[now[0].path]) {
+			if changed(&old[0], &now[0]) {
 				changes = append(changes, Change{Path: now[0].path, Kind: Modified})
 			}
 			if isType(now[0].mode, unix.S_IFDIR) {

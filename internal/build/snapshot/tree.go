@@ -182,7 +182,11 @@ func (t *Tree) Commit(ctx context.Context, id string, moved []string) (*Ref, err
 	for _, path := range moved {
 		touched[path] = true
 	}
-	ref, err := t.add(ctx, id, t.Path, layer.Compare(t.before, after, touched))
+	changes := layer.Compare(t.before, after, touched)
+	if t.outline {
+		changes = layer.CompareOutline(t.before, after)
+	}
+	ref, err := t.add(ctx, id, t.Path, changes)
 	if err != nil {
 		return nil, err
 	}
