@@ -53,6 +53,9 @@ func Main(args []string) (code int, ok bool) { return child.Main(args) }
 // The variables come back as Environ: giving them to os.Setenv does not change
 // what other processes see. Where something is refused, Enter goes on without it.
 func Enter(args, environ []string) Entry {
+	// File operations give the modes that they are asked for, as in BuildKit's
+	// daemon. A RUN has a mask of its own.
+	unix.Umask(0)
 	if entry, ok := secondStage(); ok {
 		return entry
 	}

@@ -47,10 +47,11 @@ func prepare(root string, p Process) (*child.Spec, error) {
 	return spec, nil
 }
 
-// makeFolder makes the working directory. Its time is after the mount stubs are
+// makeFolder makes the working directory; what is missing of it belongs to the
+// process's user, as with BuildKit. Its time is after the mount stubs are
 // made, so that one of them may be it, and before anything covers them.
 func makeFolder(root string, spec *child.Spec) error {
-	cwd, err := inroot.Make(root, spec.Cwd, true)
+	cwd, err := inroot.MakeFolder(root, spec.Cwd, int(spec.UID), int(spec.GID))
 	if err != nil {
 		return fmt.Errorf("working directory %s: %w", spec.Cwd, err)
 	}

@@ -163,6 +163,17 @@ func rest(name string, todo []string) ([]string, error) {
 // 0755, and at the end of the path an empty file unless dir. It needs no
 // clean-up of its own; see Stubs for that.
 func Make(root, name string, dir bool) (*os.File, error) {
+	return makeMissing(root, name, dir, func(int, string) error { return nil })
+}
+
+// MakeFolder is Make for a folder; what is missing of it is given to an owner.
+func MakeFolder(root, name string, uid, gid int) (*os.File, error) {
+	return makeMissing(root, name, true, func(at int, made string) error {
+		return unix.Fchownat(at, made, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
+	})
+}
+
+func makeMissing(root, name string, dir bool, made func(at int, name string) error) (*os.File, error) {
 	found, err := Look(root, name)
 	if err != nil {
 		return nil, err
@@ -173,6 +184,9 @@ func Make(root, name string, dir bool) (*os.File, error) {
 			err = unix.Mkdirat(at, next, 0o755)
 		} else {
 			err = unix.Mknodat(at, next, unix.S_IFREG|0o644, 0)
+		}
+		if err == nil {
+			err = made(at, next)
 		}
 		if err != nil && !errors.Is(err, unix.EEXIST) {
 			_ = found.Close()
