@@ -86,6 +86,9 @@ type Options struct {
 	Epoch func(time.Time)
 	// Progress receives the frontend's warnings; it may be nil.
 	Progress progress.Func
+
+	// implicit says that Platforms is what it is by default.
+	implicit bool
 }
 
 // RunOptions are settings of all RUN steps, as docker build has them.
@@ -149,7 +152,7 @@ func (o Options) withDefaults() Options {
 		o.Display = o.Filename
 	}
 	if len(o.Platforms) == 0 {
-		o.Platforms = o.Machines[:1]
+		o.Platforms, o.implicit = o.Machines[:1], true
 	}
 	return o
 }
@@ -242,11 +245,15 @@ func frontendOptions(opts Options) map[string]string {
 		// With it, a "# syntax=" line does not forward the build to another frontend.
 		"cmdline": "towline",
 	}
-	names := make([]string, len(opts.Platforms))
-	for i, p := range opts.Platforms {
-		names[i] = platformString(p)
+	// Where nobody asks for a platform, the image has that of its base, which a
+	// FROM --platform may have chosen.
+	if !opts.implicit {
+		names := make([]string, len(opts.Platforms))
+		for i, p := range opts.Platforms {
+			names[i] = platformString(p)
+		}
+		m["platform"] = strings.Join(names, ",")
 	}
-	m["platform"] = strings.Join(names, ",")
 	if opts.NoCache {
 		m["no-cache"] = ""
 	} else if len(opts.NoCacheStages) > 0 {
