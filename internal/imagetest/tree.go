@@ -2,6 +2,7 @@ package imagetest
 
 import (
 	"archive/tar"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -12,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -20,6 +23,8 @@ import (
 type inode struct {
 	header *tar.Header
 	sum    string
+	// text is the content of a short file of printable text.
+	text string
 }
 
 // Tree is a root filesystem by paths without a leading slash, "" for the root itself.
@@ -103,6 +108,10 @@ func (t Tree) add(name string, header *tar.Header, content io.Reader) error {
 		return nil
 	}
 	hash := sha256.New()
+	var short bytes.Buffer
+	if header.Size <= maxText {
+		content = io.TeeReader(content, &short)
+	}
 	if _, err := io.Copy(hash, content); err != nil {
 		return err
 	}
@@ -112,9 +121,19 @@ func (t Tree) add(name string, header *tar.Header, content io.Reader) error {
 	node := &inode{header: header}
 	if header.Typeflag == tar.TypeReg {
 		node.sum = hex.EncodeToString(hash.Sum(nil))
+		if isText(short.String()) {
+			node.text = short.String()
+		}
 	}
 	t[name] = node
 	return nil
+}
+
+// maxText is how long a content may be to be shown, in bytes.
+const maxText = 200
+
+func isText(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) && !unicode.IsSpace(r) })
 }
 
 // links gives for each inode with several paths all of them, by the first one.

@@ -1,0 +1,202 @@
+package conformance
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/towline/towline/internal/build"
+	"github.com/towline/towline/internal/build/dockerfile"
+	"github.com/towline/towline/internal/build/sandbox"
+	"github.com/towline/towline/internal/imagetest"
+)
+
+// workerArg as the first argument makes the test binary a program that builds
+// cases: on this machine in namespaces, or as the only process of a container.
+const workerArg = "build-cases"
+
+// order is what a worker is to do. All folders are the worker's own view.
+type order struct {
+	Sandbox string
+	// Cases is a folder of archives, Bases an OCI layout, and Results where the
+	// outcomes go.
+	Cases, Bases, Results string
+	// Work is where contexts and builds are kept.
+	Work string
+	// Names are the cases to build.
+	Names []string
+	// Server is the URL of the file server.
+	Server string
+	// Contents are for the Describer.
+	Contents map[string]string
+	// Jobs is how many cases are built side by side.
+	Jobs int
+}
+
+func work(args []string) int {
+	entry := sandbox.Enter(args, os.Environ()) //nolint:forbidigo // a main
+	if entry.Exit {
+		return entry.Code
+	}
+	if err := obey(context.Background(), entry, args[2]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func obey(ctx context.Context, entry sandbox.Entry, file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var o order
+	if err := json.Unmarshal(data, &o); err != nil {
+		return err
+	}
+	state := filepath.Join(o.Work, "sandbox")
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return err
+	}
+	box, _, err := sandbox.Choose(ctx, o.Sandbox, sandbox.Options{StateDir: state, Executable: entry.Executable})
+	if err != nil {
+		return err
+	}
+	index, err := layout.ImageIndexFromPath(o.Bases)
+	if err != nil {
+		return err
+	}
+	b := &builder{order: o, box: box, images: library{index}, describer: &imagetest.Describer{Names: o.Contents}}
+	if err := b.knowBases(); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(max(o.Jobs, 1))
+	for _, name := range o.Names {
+		group.Go(func() error {
+			out := b.build(ctx, name)
+			return out.save(filepath.Join(o.Results, name+".json"))
+		})
+	}
+	return group.Wait()
+}
+
+// builder builds cases with Towline.
+type builder struct {
+	order     order
+	box       sandbox.Sandbox
+	images    library
+	describer *imagetest.Describer
+}
+
+func (b *builder) knowBases() error {
+	manifest, err := b.images.index.IndexManifest()
+	if err != nil {
+		return err
+	}
+	for _, d := range manifest.Manifests {
+		if d.MediaType.IsIndex() {
+			continue
+		}
+		img, err := b.images.index.Image(d.Digest)
+		if err != nil {
+			return err
+		}
+		if err := b.describer.AddBase(d.Annotations[refName], img); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// machine is what the cases are built for and on.
+func machine() v1.Platform { return v1.Platform{OS: "linux", Architecture: runtime.GOARCH} }
+
+func (b *builder) build(ctx context.Context, name string) *outcome {
+	begin := time.Now()
+	text, err := b.tryBuild(ctx, name)
+	out := &outcome{Text: text, Took: time.Since(begin)}
+	if err != nil {
+		out.Text, out.Error = failed, err.Error()
+	}
+	return out
+}
+
+func (b *builder) tryBuild(ctx context.Context, name string) (_ string, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("the case takes more than a minute"))
+	defer cancel()
+	c, err := loadCase(filepath.Join(b.order.Cases, name+".txtar"))
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(b.order.Work, "case-"+name)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err = c.write(dir); err != nil {
+		return "", err
+	}
+	since := time.Now().Add(-time.Second)
+	opts, err := b.options(c, dir)
+	if err != nil {
+		return "", err
+	}
+	result, err := build.Build(ctx, opts)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, result.Close()) }()
+	text, err := b.describer.Describe(result.Images[0], since)
+	return hideServer(text, b.order.Server), err
+}
+
+// hideServer takes the server's address, which is another each time, out of a description.
+func hideServer(text, server string) string {
+	if server == "" {
+		return text
+	}
+	return strings.ReplaceAll(text, server, "http://server")
+}
+
+func (b *builder) options(c *testCase, dir string) (build.Options, error) {
+	opts := build.Options{
+		Context: contextPath(dir, ""), File: contextPath(dir, c.one("dockerfile", "Dockerfile")), Display: "Dockerfile",
+		Target: c.one("target", ""), BuildArgs: c.pairs("arg"), Labels: c.pairs("label"), Secrets: map[string][]byte{}, Contexts: map[string]string{},
+		Machine: machine(), Images: b.images, Sandbox: b.box, Dir: filepath.Join(dir, "state"),
+		NoCache: len(c.all("no-cache")) > 0,
+		Run:     dockerfile.RunOptions{AddHosts: c.words("add-host"), Ulimits: c.words("ulimit")},
+	}
+	for _, name := range c.words("context") {
+		opts.Contexts[name] = contextPath(dir, "@"+name)
+	}
+	for _, args := range c.all("secret") {
+		opts.Secrets[args[0]] = []byte(args[1])
+	}
+	if len(c.all("server")) > 0 {
+		opts.BuildArgs["SERVER"] = b.order.Server
+	}
+	if size := c.one("shm-size", ""); size != "" {
+		n, err := strconv.ParseInt(size, 10, 64)
+		if err != nil {
+			return opts, err
+		}
+		opts.Run.ShmSize = n
+	}
+	if p := c.one("platform", ""); p != "" {
+		platform, err := v1.ParsePlatform(p)
+		if err != nil {
+			return opts, err
+		}
+		opts.Platforms = []v1.Platform{*platform}
+	}
+	return opts, nil
+}
