@@ -73,7 +73,7 @@ func newSuite(t *testing.T) *suite {
 	if err != nil {
 		unfit(t, err.Error())
 	}
-	s := &suite{bases: b, dir: t.TempDir(), describer: &imagetest.Describer{Names: b.contents}}
+	s := &suite{bases: b, dir: t.TempDir(), describer: &imagetest.Describer{Names: b.contents, Context: contextTime()}}
 	if err = b.save(filepath.Join(s.dir, "bases")); err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,7 @@ func obey(ctx context.Context, entry sandbox.Entry, file string) error {
 	if err != nil {
 		return err
 	}
-	b := &builder{order: o, box: box, images: library{index}, describer: &imagetest.Describer{Names: o.Contents}}
+	b := &builder{order: o, box: box, images: library{index}, describer: &imagetest.Describer{Names: o.Contents, Context: contextTime()}}
 	if err := b.knowBases(); err != nil {
 		return err
 	}

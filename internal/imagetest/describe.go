@@ -18,6 +18,10 @@ import (
 type Describer struct {
 	// Names stands for content that differs between machines, by its SHA-256.
 	Names map[string]string
+	// Context is the modification time of what is in build contexts. Of a folder it
+	// is written as "run": when BuildKit transfers a context, the files that arrive
+	// in a folder give it a new time, or not, depending on what comes first.
+	Context time.Time
 
 	bases []describedBase
 }
@@ -132,7 +136,7 @@ func (d *Describer) line(n *inode, links string, since time.Time) string {
 		words = append(words, fmt.Sprintf("device=%d:%d", h.Devmajor, h.Devminor))
 	}
 	when := h.ModTime.UTC().Truncate(time.Second).Format(time.RFC3339)
-	if !since.IsZero() && !h.ModTime.Before(since) {
+	if !since.IsZero() && (!h.ModTime.Before(since) || h.Typeflag == tar.TypeDir && h.ModTime.Unix() == d.Context.Unix()) {
 		when = "run"
 	}
 	words = append(words, "mtime="+when)
