@@ -15,9 +15,8 @@ import (
 )
 
 // buildOptions is what the inputs say of the build.
-func (s *Step) buildOptions(dir string, box sandbox.Sandbox) (build.Options, error) {
+func (s *Step) buildOptions(dir string, box sandbox.Sandbox) build.Options {
 	b := s.settings.Build
-	epoch, err := s.sourceDateEpoch()
 	return build.Options{
 		Context: b.Context, File: b.File, Display: s.relative(b.File), Contexts: b.Contexts,
 		SSH: sshKeys(b.SSH), GitLogin: b.GitLogin, Transport: s.opts.Transport,
@@ -26,9 +25,9 @@ func (s *Step) buildOptions(dir string, box sandbox.Sandbox) (build.Options, err
 		Run: build.RunOptions{
 			AddHosts: b.Run.AddHosts, Network: b.Run.Network, ShmSize: b.Run.ShmSize, Ulimits: b.Run.Ulimits,
 		},
-		NoCache: b.NoCache, NoCacheStages: b.NoCacheStages, SourceDateEpoch: epoch,
+		NoCache: b.NoCache, NoCacheStages: b.NoCacheStages, SourceDateEpoch: s.epoch,
 		Images: images{s.registry}, Sandbox: box, Dir: filepath.Join(dir, "build"), Progress: s.report.Build,
-	}, err
+	}
 }
 
 // sshKeys are the build's words for the keys of an input.
@@ -49,10 +48,7 @@ func (s *Step) ask(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	opts, err := s.buildOptions(dir, nil)
-	if err != nil {
-		return err
-	}
+	opts := s.buildOptions(dir, nil)
 	answer, err := build.Call(ctx, opts, s.settings.Build.Call)
 	if answer != "" {
 		s.report.Text(answer)

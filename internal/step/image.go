@@ -165,7 +165,7 @@ func (s *Step) merge(ctx context.Context, find func(repository string) (string, 
 	}
 	for _, p := range parts {
 		s.product.platforms = append(s.product.platforms, p.Platform)
-		s.report.Say("found", "image "+p.Ref, p.Platform.String())
+		s.merged = append(s.merged, p.Ref)
 	}
 	return nil
 }

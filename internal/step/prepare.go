@@ -89,6 +89,9 @@ func (s *Step) preflight(ctx context.Context) error {
 	if err := errors.Join(targets, image, service); err != nil {
 		return err
 	}
+	for i, ref := range s.merged {
+		s.report.Say("found", "image "+ref, s.product.platforms[i].String())
+	}
 	if s.deployer == nil {
 		return nil
 	}
@@ -200,7 +203,9 @@ func (s *Step) findService(ctx context.Context) error {
 func (s *Step) checkFiles() error {
 	var errs []error
 	if s.settings.Builds() {
-		errs = append(errs, s.checkBuildFiles())
+		var err error
+		s.epoch, err = s.sourceDateEpoch()
+		errs = append(errs, s.checkBuildFiles(), err)
 	}
 	if file := s.settings.Task.TaskDefinition; file != "" {
 		errs = append(errs, s.readTaskDefinition(file))

@@ -32,10 +32,7 @@ func (s *Step) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	opts, err := s.buildOptions(dir, box)
-	if err != nil {
-		return err
-	}
+	opts := s.buildOptions(dir, box)
 	s.built, err = build.Build(ctx, opts)
 	if err != nil {
 		return s.explainBuild(err)

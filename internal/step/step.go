@@ -63,8 +63,12 @@ type Step struct {
 
 	// repositories are where it goes without a tag: HOST/NAME.
 	repositories []string
-	built        *build.Result
-	product      *product
+	// epoch is the latest time in what is built: a Unix time, context or empty.
+	epoch   string
+	built   *build.Result
+	product *product
+	// merged are the images that its index is made of, in its order.
+	merged []string
 	// deployable is the image as a task definition names it.
 	deployable    string
 	definitionARN string

@@ -60,6 +60,7 @@ type settings struct {
 	repository emulator.Repository
 	service    emulator.Service
 	taken      string
+	pushed     []string
 }
 
 // newWorld is an account in which the defaults work, changed by lines of
@@ -94,7 +95,10 @@ func newWorld(t *testing.T, env map[string]string, lines, definition string) *wo
 	}
 	uri := w.cloud.AddRepository(s.repository)
 	if s.taken != "" {
-		w.push(t, uri+":"+s.taken)
+		w.push(t, uri+":"+s.taken, "linux/amd64")
+	}
+	for _, platform := range s.pushed {
+		w.push(t, uri+":"+strings.ReplaceAll(platform, "/", "-"), platform)
 	}
 	if _, err := w.cloud.AddService(s.service); err != nil {
 		t.Fatal(err)
@@ -135,6 +139,8 @@ func (w *world) set(t *testing.T, s *settings, word, value string) {
 		s.repository.ImmutableTags = true
 	case "taken": // this tag names an image already
 		s.taken = value
+	case "pushed": // an image for this platform was pushed before
+		s.pushed = append(s.pushed, value)
 	case "no-circuit-breaker":
 		s.service.CircuitBreaker = nil
 	case "tasks": // how the tasks of later revisions behave, a JSON emulator.Behaviour
@@ -185,7 +191,7 @@ func (w *world) reset(t *testing.T) {
 }
 
 // push puts another image into the account's registry.
-func (w *world) push(t *testing.T, ref string) {
+func (w *world) push(t *testing.T, ref, platform string) {
 	t.Helper()
 	client := ecr.New(ecr.Options{
 		Region: "eu-central-1", Credentials: credentials.NewStaticCredentialsProvider(userKey, userSecret, ""),
@@ -195,7 +201,22 @@ func (w *world) push(t *testing.T, ref string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pushImage(t, ref, image(t, map[string]string{"other": "other\n"}), w.cloud.RoundTripper(),
+	img := image(t, map[string]string{"other": "other\n"})
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture, _ = strings.Cut(platform, "/")
+	if img, err = mutate.ConfigFile(img, config); err != nil {
+		t.Fatal(err)
+	}
+	digest, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s is %s", ref, digest)
+	pushImage(t, ref, img, w.cloud.RoundTripper(),
 		authn.FromConfig(authn.AuthConfig{Auth: *out.AuthorizationData[0].AuthorizationToken}))
 	w.skipCalls = len(w.cloud.Calls())
 }
@@ -370,6 +391,8 @@ func normalizer(paths ...string) func(string) string {
 		{regexp.MustCompile(`(?m)^::[A-Z0-9]{26}::$`), "::TOKEN::"},
 		{regexp.MustCompile(`towline_[A-Z0-9]{26}`), "EOF"},
 		{regexp.MustCompile(`sha256:[0-9a-f]{12,64}`), "sha256:DIGEST"},
+		// What platforms share bears the name of the one that asked first.
+		{regexp.MustCompile(`\[linux/\w+ `), "[PLATFORM "},
 		{regexp.MustCompile(`"size":\d+`), `"size":SIZE`},
 		{regexp.MustCompile(`\b\d+(\.\d+)? (B|kB|MB)\b`), "SIZE"},
 		{regexp.MustCompile(`\b(\d+m\d\ds|\d+\.\d+s)\b`), "TIME"},
