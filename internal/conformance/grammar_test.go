@@ -53,7 +53,7 @@ func (m *maker) chance(percent int) bool { return m.IntN(100) < percent }
 
 // place is an absolute path among the few.
 func (m *maker) place() string {
-	return m.of("/a", "/b", "/c", "/a/x", "/a/y", "/a/e", "/a/e/x", "/b/x", "/c/d/e", "/opt", "/opt/opaque", "/opt/linked", "/home/app", "/tmp/z", "/l", "/l/x")
+	return m.of("/a", "/b", "/c", "/a/x", "/a/y", "/a/e", "/a/e/x", "/b/x", "/c/d/e", "/opt", "/opt/opaque", "/opt/owned", "/home/app", "/tmp/z", "/l", "/l/x")
 }
 
 func (m *maker) source() string {
