@@ -36,6 +36,7 @@ type contexts struct {
 	open []io.Closer
 }
 
+// Close ends the use of files that are open.
 func (c *contexts) Close() {
 	for _, file := range c.open {
 		_ = file.Close() // read only

@@ -71,7 +71,7 @@ func newWorld(t *testing.T) *world {
 
 func gitEnv() []string {
 	return []string{
-		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "HOME=/nonexistent", "PATH=" + os.Getenv("PATH"),
+		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "HOME=/nonexistent", "PATH=" + os.Getenv("PATH"), //nolint:forbidigo // where git is
 		"GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@example.org", "GIT_COMMITTER_NAME=C", "GIT_COMMITTER_EMAIL=c@example.org",
 		"GIT_AUTHOR_DATE=1600000000 +0200", "GIT_COMMITTER_DATE=1600000100 +0200",
 	}
@@ -287,7 +287,7 @@ func TestLocalTarContext(t *testing.T) {
 	if err == nil {
 		t.Errorf("an archive that leads out was unpacked: %v", got)
 	}
-	if err := os.WriteFile(file, tgz(t, map[string]string{"d/Dockerfile": "FROM scratch\nCOPY a.txt /\n", "a.txt": "a"}), 0o600); err != nil {
+	if err = os.WriteFile(file, tgz(t, map[string]string{"d/Dockerfile": "FROM scratch\nCOPY a.txt /\n", "a.txt": "a"}), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	got, err = sourceBuild(t, "", build.Options{Context: file, File: "d/Dockerfile"})
@@ -329,7 +329,7 @@ func TestLayout(t *testing.T) {
 	tag := func(name string) layout.Option {
 		return layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": name})
 	}
-	if err := errors.Join(path.AppendImage(base, tag("one")), path.AppendIndex(index, tag("latest"))); err != nil {
+	if err = errors.Join(path.AppendImage(base, tag("one")), path.AppendIndex(index, tag("latest"))); err != nil {
 		t.Fatal(err)
 	}
 	digest, err := base.Digest()

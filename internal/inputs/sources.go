@@ -26,7 +26,7 @@ type SSHKeys struct {
 }
 
 // githubToken is the default of github-token, which the runner replaces.
-const githubToken = "${{ github.token }}"
+const githubToken = "${{ github.token }}" //nolint:gosec // the word for one
 
 // sources reads what a build may read besides the workspace.
 func (p *parser) sources(b *Build) {
@@ -110,14 +110,14 @@ func (p *parser) ssh(b *Build) {
 	b.SSH = map[string]SSHKeys{}
 	const fix = "Write lines of ID=PATH of a key or of an agent's socket, or \"ID=${{ secrets.KEY }}\" in double quotes; the ID is mostly default."
 	for _, entry := range p.list("ssh", false) {
-		id, value, found := strings.Cut(entry.text, "=")
+		_, value, found := strings.Cut(entry.text, "=")
 		parts := []string{entry.text}
 		if !found || !strings.HasPrefix(strings.TrimSpace(value), "-----BEGIN") {
 			parts = strings.Split(entry.text, ",")
 		}
 		last := ""
 		for _, part := range parts {
-			id, value, found = strings.Cut(part, "=")
+			id, value, found := strings.Cut(part, "=")
 			if id = strings.TrimSpace(id); !found && last != "" && strings.Contains(id, "/") {
 				id, value, found = last, id, true // a further path
 			}

@@ -29,9 +29,9 @@ type Set struct {
 }
 
 // open gives the keys' agent.
-func (s Set) open() (agent.Agent, func(), error) {
+func (s Set) open(ctx context.Context) (agent.Agent, func(), error) {
 	if s.Socket != "" {
-		conn, err := net.Dial("unix", s.Socket)
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", s.Socket)
 		if err != nil {
 			return nil, nil, fmt.Errorf("ssh agent: %w", err)
 		}
@@ -67,8 +67,8 @@ func Parse(content []byte) (any, error) {
 }
 
 // Signers lists the keys for a connection of our own; done ends their use.
-func (s Set) Signers() (signers []ssh.Signer, done func(), err error) {
-	a, done, err := s.open()
+func (s Set) Signers(ctx context.Context) (signers []ssh.Signer, done func(), err error) {
+	a, done, err := s.open(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -96,7 +96,7 @@ func (s Set) Serve(ctx context.Context, dir string, uid, gid int, mode os.FileMo
 		return "", nil, fmt.Errorf("ssh agent: %w", err)
 	}
 	server := &server{set: s, open: map[net.Conn]bool{}}
-	server.wait.Go(func() { server.accept(listener) })
+	server.wait.Go(func() { server.accept(ctx, listener) })
 	return path, func() error {
 		err := listener.Close()
 		server.end()
@@ -132,7 +132,7 @@ type server struct {
 	open  map[net.Conn]bool
 }
 
-func (s *server) accept(listener net.Listener) {
+func (s *server) accept(ctx context.Context, listener net.Listener) {
 	for {
 		conn, err := listener.Accept()
 		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ECONNABORTED) {
@@ -146,14 +146,14 @@ func (s *server) accept(listener net.Listener) {
 			_ = conn.Close()
 		} else {
 			s.open[conn] = true
-			s.wait.Go(func() { s.answer(conn) })
+			s.wait.Go(func() { s.answer(ctx, conn) })
 		}
 		s.mu.Unlock()
 	}
 }
 
-func (s *server) answer(conn net.Conn) {
-	if a, done, err := s.set.open(); err == nil {
+func (s *server) answer(ctx context.Context, conn net.Conn) {
+	if a, done, err := s.set.open(ctx); err == nil {
 		_ = agent.ServeAgent(readOnly{a}, conn) // it ends with the client
 		done()
 	}
@@ -192,8 +192,17 @@ func (r readOnly) SignWithFlags(key ssh.PublicKey, data []byte, flags agent.Sign
 // Extension offers none.
 func (readOnly) Extension(string, []byte) ([]byte, error) { return nil, agent.ErrExtensionUnsupported }
 
-func (readOnly) Add(agent.AddedKey) error   { return errReadOnly }
+// Add is refused.
+func (readOnly) Add(agent.AddedKey) error { return errReadOnly }
+
+// Remove is refused.
 func (readOnly) Remove(ssh.PublicKey) error { return errReadOnly }
-func (readOnly) RemoveAll() error           { return errReadOnly }
-func (readOnly) Lock([]byte) error          { return errReadOnly }
-func (readOnly) Unlock([]byte) error        { return errReadOnly }
+
+// RemoveAll is refused.
+func (readOnly) RemoveAll() error { return errReadOnly }
+
+// Lock is refused.
+func (readOnly) Lock([]byte) error { return errReadOnly }
+
+// Unlock is refused.
+func (readOnly) Unlock([]byte) error { return errReadOnly }

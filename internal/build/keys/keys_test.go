@@ -45,7 +45,7 @@ func dial(t *testing.T, path string) agent.ExtendedAgent {
 		t.Fatal(err)
 	}
 	defer folder.Close() //nolint:errcheck // a folder
-	conn, err := net.Dial("unix", fmt.Sprintf("/proc/self/fd/%d/%s", folder.Fd(), filepath.Base(path)))
+	conn, err := new(net.Dialer).DialContext(t.Context(), "unix", fmt.Sprintf("/proc/self/fd/%d/%s", folder.Fd(), filepath.Base(path)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestRSA(t *testing.T) {
 func TestSigners(t *testing.T) {
 	t.Parallel()
 	content, public := newKey(t, "")
-	signers, done, err := Set{Keys: [][]byte{content}}.Signers()
+	signers, done, err := Set{Keys: [][]byte{content}}.Signers(t.Context())
 	if err != nil || len(signers) != 1 || string(signers[0].PublicKey().Marshal()) != string(public.Marshal()) {
 		t.Fatalf("signers %v, %v", signers, err)
 	}

@@ -72,12 +72,12 @@ func newRemotes(opts Options) *remotes {
 		web:   &web.Client{Transport: transport, Secret: secret, Uploads: opts.Uploads},
 		git: &git.Fetcher{
 			Transport: transport, Secret: secret, Login: opts.GitLogin,
-			Signers: func(id string) ([]ssh.Signer, func(), error) {
+			Signers: func(ctx context.Context, id string) ([]ssh.Signer, func(), error) {
 				set, ok := opts.SSH[cmp.Or(id, defaultSSH)]
 				if !ok {
 					return nil, nil, fmt.Errorf("there is no ssh key with the id %q", cmp.Or(id, defaultSSH))
 				}
-				return set.Signers()
+				return set.Signers(ctx)
 			},
 		},
 		commits: map[string]*known[git.Commit]{},

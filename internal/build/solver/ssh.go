@@ -38,7 +38,7 @@ func (m *execMounts) ssh(ctx context.Context, mount *pb.Mount) error {
 		return err
 	}
 	m.undo = append(m.undo, func() error { return os.RemoveAll(dir) })
-	path, stop, err := set.Serve(ctx, dir, int(opt.Uid), int(opt.Gid), os.FileMode(opt.Mode)&os.ModePerm) //nolint:gosec // masked
+	path, stop, err := set.Serve(ctx, dir, int(opt.Uid), int(opt.Gid), os.FileMode(opt.Mode)&os.ModePerm)
 	if err != nil {
 		return err
 	}

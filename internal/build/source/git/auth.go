@@ -1,6 +1,7 @@
 package git
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ import (
 func (f *Fetcher) authorized(r Repository, remote, user, password string) http.RoundTripper {
 	next := f.Transport
 	if next == nil {
-		next = http.DefaultTransport
+		next = http.DefaultTransport //nolint:forbidigo // the default, which knows the proxies
 	}
 	u, err := url.Parse(remote)
 	if err != nil {
@@ -124,7 +125,7 @@ func (s *scoped) RoundTrip(req *http.Request) (*http.Response, error) {
 const sshTimeout = 30 * time.Second
 
 // sshAuth makes ssh use the keys that the source names.
-func (f *Fetcher) sshAuth(r Repository, user string) (gitssh.AuthMethod, func(), error) {
+func (f *Fetcher) sshAuth(ctx context.Context, r Repository, user string) (gitssh.AuthMethod, func(), error) {
 	missing := func(err error) error {
 		return &problem.Error{
 			Op: "read " + r.Name(), Input: "ssh", Err: err,
@@ -134,7 +135,7 @@ func (f *Fetcher) sshAuth(r Repository, user string) (gitssh.AuthMethod, func(),
 	if f.Signers == nil {
 		return nil, nil, missing(errors.New("the repository is reached by ssh, and there is no key"))
 	}
-	signers, done, err := f.Signers(r.SSH)
+	signers, done, err := f.Signers(ctx, r.SSH)
 	if err != nil {
 		return nil, nil, missing(err)
 	}

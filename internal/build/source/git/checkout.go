@@ -70,7 +70,7 @@ func (f *Fetcher) Checkout(ctx context.Context, r Repository, commit Commit, wor
 func (f *Fetcher) Objects(ctx context.Context, r Repository, commit Commit, work string) (found Commit, rawCommit, rawTag []byte, err error) {
 	out := &checkout{fetcher: f, repo: r, work: work}
 	top := module{remote: r.Remote}
-	if err := out.load(ctx, &top, commit.Hash); err != nil {
+	if err = out.load(ctx, &top, commit.Hash); err != nil {
 		return commit, nil, nil, err
 	}
 	defer top.close()
@@ -189,9 +189,9 @@ func (c *checkout) subdir(ctx context.Context, m *module, tree *object.Tree, dir
 		case err != nil:
 			return c.noFolder(fmt.Errorf("%s does not exist at commit %s", path.Join(at, name), m.commit.Hash))
 		case entry.Mode == filemode.Submodule:
-			inner, skipped, err := c.enter(ctx, m, path.Join(at, name), entry.Hash, depth)
-			if err != nil || skipped {
-				return err
+			inner, skipped, enterErr := c.enter(ctx, m, path.Join(at, name), entry.Hash, depth)
+			if enterErr != nil || skipped {
+				return enterErr
 			}
 			defer inner.close()
 			return c.subdir(ctx, inner, inner.tree, rest, depth+1)
@@ -309,11 +309,11 @@ func (c *checkout) blob(m *module, entry object.TreeEntry, at string) (int64, er
 	mode := os.FileMode(0o644)
 	switch entry.Mode {
 	case filemode.Symlink:
-		target, err := io.ReadAll(io.LimitReader(content, unix.PathMax))
-		if err != nil {
-			return 0, err
+		target, readErr := io.ReadAll(io.LimitReader(content, unix.PathMax))
+		if readErr != nil {
+			return 0, readErr
 		}
-		if err := c.root.Symlink(string(target), at); err != nil {
+		if err = c.root.Symlink(string(target), at); err != nil {
 			return 0, err
 		}
 		return int64(len(target)), c.setTime(at)
@@ -358,7 +358,7 @@ func (c *checkout) list(p place, entry object.TreeEntry, at string, size int64) 
 		return err
 	}
 	c.index.Entries = append(c.index.Entries, &index.Entry{
-		Hash: entry.Hash, Name: at, Mode: entry.Mode, Size: uint32(size), //nolint:gosec // git keeps the size modulo 2^32
+		Hash: entry.Hash, Name: at, Mode: entry.Mode, Size: uint32(size), // git keeps the size modulo 2^32
 		CreatedAt: info.ModTime(), ModifiedAt: info.ModTime(),
 	})
 	return nil

@@ -62,7 +62,7 @@ func newServer(t *testing.T) *server {
 
 func gitEnv() []string {
 	return []string{
-		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "HOME=/nonexistent", "PATH=" + os.Getenv("PATH"),
+		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "HOME=/nonexistent", "PATH=" + os.Getenv("PATH"), //nolint:forbidigo // where git is
 		"GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@example.org", "GIT_COMMITTER_NAME=C", "GIT_COMMITTER_EMAIL=c@example.org",
 		"GIT_AUTHOR_DATE=1600000000 +0200", "GIT_COMMITTER_DATE=1600000100 +0200", "GIT_TERMINAL_PROMPT=0",
 	}
@@ -454,7 +454,7 @@ func TestAuthorization(t *testing.T) {
 func TestLoginOnlyForHTTPS(t *testing.T) {
 	t.Parallel()
 	f := &Fetcher{Login: func(string) (string, string) { return "u", "t" }}
-	if got := f.authorized(Repository{Remote: "http://h/a.git"}, "http://h/a.git", "", ""); got != http.DefaultTransport {
+	if got := f.authorized(Repository{Remote: "http://h/a.git"}, "http://h/a.git", "", ""); got != http.DefaultTransport { //nolint:forbidigo // the default
 		t.Errorf("a login goes over http: %v", got)
 	}
 	if _, ok := f.authorized(Repository{Remote: "https://h/a.git"}, "https://h/a.git", "", "").(*scoped); !ok {

@@ -35,7 +35,7 @@ type Fetcher struct {
 	Login func(host string) (user, token string)
 	// Signers gives the ssh keys of an id, and a function that ends their use.
 	// Default: there are none.
-	Signers func(id string) ([]ssh.Signer, func(), error)
+	Signers func(ctx context.Context, id string) ([]ssh.Signer, func(), error)
 }
 
 // Commit is what a reference of a repository names.
@@ -151,7 +151,7 @@ func (f *Fetcher) open(ctx context.Context, r Repository, remote string) (*conn,
 		endpoint.User, endpoint.Password = "", ""
 		client = githttp.NewClient(&http.Client{Transport: f.authorized(r, remote, user, password)})
 	case "ssh":
-		method, done, sshErr := f.sshAuth(r, user)
+		method, done, sshErr := f.sshAuth(ctx, r, user)
 		if sshErr != nil {
 			return nil, sshErr
 		}

@@ -33,7 +33,7 @@ const (
 func (r *Retry) RoundTrip(req *http.Request) (*http.Response, error) {
 	next := r.Next
 	if next == nil {
-		next = http.DefaultTransport
+		next = http.DefaultTransport //nolint:forbidigo // the default, which knows the proxies
 	}
 	wait := firstWait
 	for try := 1; ; try++ {

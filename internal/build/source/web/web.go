@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -84,7 +85,7 @@ func Parse(identifier string, attrs map[string]string) (Source, error) {
 		}
 		*into = int(n)
 	}
-	s.Perm = os.FileMode(perm) & os.ModePerm //nolint:gosec // masked
+	s.Perm = os.FileMode(perm) & os.ModePerm
 	for attr, value := range attrs {
 		if name, ok := strings.CutPrefix(attr, pb.AttrHTTPHeaderPrefix); ok {
 			// The others are dropped without a word, as BuildKit does it.
@@ -132,18 +133,18 @@ const attempts = 3
 func (c *Client) Get(ctx context.Context, s Source, dir string) (File, error) {
 	for try := 1; ; try++ {
 		file, err := c.get(ctx, s, dir)
-		var broken *brokenOff
+		var broken *brokenOffError
 		if err == nil || !errors.As(err, &broken) || try == attempts || ctx.Err() != nil {
 			return file, c.explain(ctx, s, err)
 		}
 	}
 }
 
-// brokenOff says that content ended before its end.
-type brokenOff struct{ err error }
+// brokenOffError says that content ended before its end.
+type brokenOffError struct{ err error }
 
-func (b *brokenOff) Error() string { return b.err.Error() }
-func (b *brokenOff) Unwrap() error { return b.err }
+func (b *brokenOffError) Error() string { return b.err.Error() }
+func (b *brokenOffError) Unwrap() error { return b.err }
 
 func (c *Client) get(ctx context.Context, s Source, dir string) (File, error) {
 	if u, err := url.Parse(s.URL); err == nil && u.Host == "buildkit-session" {
@@ -163,7 +164,7 @@ func (c *Client) get(ctx context.Context, s Source, dir string) (File, error) {
 		return File{}, &statusError{response.StatusCode}
 	}
 	file := File{Name: fileName(s, response.Header.Get("Content-Disposition"))}
-	if modified, err := http.ParseTime(response.Header.Get("Last-Modified")); err == nil {
+	if modified, timeErr := http.ParseTime(response.Header.Get("Last-Modified")); timeErr == nil {
 		file.Modified = &modified
 	}
 	err = write(s, &file, response.Body, dir)
@@ -205,7 +206,7 @@ func write(s Source, file *File, content io.Reader, dir string) error {
 	size, err := io.Copy(io.MultiWriter(out, digester.Hash()), content)
 	if err != nil {
 		_ = out.Close()
-		return &brokenOff{err}
+		return &brokenOffError{err}
 	}
 	file.Size, file.Digest = size, digester.Digest()
 	if s.UID != 0 || s.GID != 0 {
@@ -237,9 +238,7 @@ func (c *Client) request(ctx context.Context, s Source) (*http.Request, error) {
 		return nil, err
 	}
 	req.Header.Set("User-Agent", "towline")
-	for name, values := range s.Header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, s.Header)
 	secret := c.Secret
 	if secret == nil {
 		secret = func(string) ([]byte, bool) { return nil, false }
@@ -286,8 +285,7 @@ func (c *Client) explain(ctx context.Context, s Source, err error) error {
 	if outer, ok := errors.AsType[*url.Error](err); ok {
 		p.Err = outer.Err
 	}
-	var status *statusError
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[*statusError](err); ok {
 		switch status.code {
 		case http.StatusUnauthorized, http.StatusForbidden:
 			p.Fix = "Give what the server wants as a build secret: HTTP_AUTH_TOKEN_HOST with a token, or HTTP_AUTH_HEADER_HOST with a whole Authorization header."
