@@ -304,31 +304,54 @@ func (c *Client) pushBlobs(ctx context.Context, img v1.Image, repo name.Reposito
 
 // Upload puts one layer into repository (HOST/NAME), so that it need not wait
 // for the image that it is part of. A layer that is there, or can be mounted,
-// is not uploaded.
+// is not uploaded. What was done is told by the Push that finds the layer there.
 func (c *Client) Upload(ctx context.Context, repository string, l v1.Layer) error {
 	parsed, err := c.parse(ctx, repository)
 	if err != nil {
 		return err
 	}
-	return c.upload(ctx, parsed.Context(), "layer", l, nil)
+	event, err := c.put(ctx, parsed.Context(), "layer", l, nil)
+	if err != nil || event == nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.early[event.Repository+" "+event.Object] = *event
+	return nil
 }
 
+// upload puts a blob into repo and tells it.
 func (c *Client) upload(ctx context.Context, repo name.Repository, what string, l v1.Layer, done []name.Repository) error {
+	event, err := c.put(ctx, repo, what, l, done)
+	if err != nil || event == nil {
+		return err
+	}
+	c.mu.Lock()
+	if early, ok := c.early[event.Repository+" "+event.Object]; ok && event.Kind == KindExists {
+		event = &early
+	}
+	c.mu.Unlock()
+	c.opts.Events(*event)
+	return nil
+}
+
+// put puts a blob into repo. There is no event for a blob that is never uploaded.
+func (c *Client) put(ctx context.Context, repo name.Repository, what string, l v1.Layer, done []name.Repository) (*Event, error) {
 	digest, err := l.Digest()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	object := what + " " + digest.String()
 	size, err := l.Size()
 	if err != nil {
-		return fmt.Errorf("%s: %w", object, err)
+		return nil, fmt.Errorf("%s: %w", object, err)
 	}
 	media, err := l.MediaType()
 	if err != nil {
-		return fmt.Errorf("%s: %w", object, err)
+		return nil, fmt.Errorf("%s: %w", object, err)
 	}
 	if what == "layer" && !media.IsDistributable() {
-		return nil // a foreign layer: it is only named, never uploaded
+		return nil, nil //nolint:nilnil // a foreign layer: it is only named, never uploaded
 	}
 	l = c.withOrigin(bind(ctx, l), digest, repo, done)
 	start := time.Now()
@@ -349,11 +372,10 @@ func (c *Client) upload(ctx context.Context, repo name.Repository, what string, 
 		return nil
 	})
 	if err != nil {
-		return explain(fmt.Errorf("%s: %w", object, err), "push image", repo)
+		return nil, explain(fmt.Errorf("%s: %w", object, err), "push image", repo)
 	}
 	event.Duration = time.Since(start)
-	c.opts.Events(event)
-	return nil
+	return &event, nil
 }
 
 // withOrigin says where on repo's registry the layer can be mounted from: where

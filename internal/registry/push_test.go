@@ -125,9 +125,16 @@ func TestUploadBeforeTheImage(t *testing.T) {
 	if err := c.Upload(t.Context(), "reg.example/app", layers[0]); err != nil {
 		t.Fatal(err)
 	}
+	if early := seen.take(); len(early) > 0 {
+		t.Errorf("told before the push: %v", early)
+	}
+	f.forget()
 	must[*Pushed](t)(c.Push(t.Context(), img, []string{"reg.example/app"}))
+	if got := f.count("PATCH", "/blobs/uploads/"); got != 2 { // the config and the other layer
+		t.Errorf("%d blobs were uploaded by the push, want 2", got)
+	}
 	if diff := cmp.Diff([]string{
-		"exists layer", "pushed config", "pushed layer", "pushed layer", "pushed manifest", "pushed tag reg.example/app:latest",
+		"pushed config", "pushed layer", "pushed layer", "pushed manifest", "pushed tag reg.example/app:latest",
 	}, seen.take()); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}

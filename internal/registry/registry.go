@@ -82,6 +82,8 @@ type Client struct {
 
 	mu       sync.Mutex
 	resolved map[string]*resolution
+	// early holds what Upload did, until a Push tells it.
+	early map[string]Event
 }
 
 // New makes a client. It contacts nobody.
@@ -103,7 +105,7 @@ func New(opts Options) *Client {
 		logins:   newLogins(opts.ECR, opts.Mask),
 		blobs:    &blobStore{dir: opts.CacheDir},
 		mirrors:  map[string]string{},
-		resolved: map[string]*resolution{},
+		resolved: map[string]*resolution{}, early: map[string]Event{},
 	}
 	for host, mirror := range opts.Mirrors {
 		c.mirrors[canonicalHost(host)] = mirror
