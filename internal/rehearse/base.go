@@ -38,7 +38,7 @@ func pushBase(ref string) error {
 	if err != nil {
 		return &problem.Error{
 			Op: "make the demo's base image from this machine's shell", Err: err,
-			Fix: "Rehearse a Dockerfile of your own: towline rehearse DIR.",
+			Fix: "Install a shell and coreutils with their libraries in the usual folders (Debian: apt-get install dash coreutils sed), or rehearse a Dockerfile of your own: towline rehearse DIR.",
 		}
 	}
 	tag, err := name.NewTag(ref)
@@ -64,7 +64,7 @@ func makeBase() (v1.Image, error) {
 			return nil, err
 		}
 		if path, err = filepath.EvalSymlinks(path); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("command %s: %w", command, err)
 		}
 		files["bin/"+command] = path
 		if err := libraries(path, files); err != nil {

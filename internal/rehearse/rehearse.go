@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/registry"
 
+	"github.com/towline/towline/internal/emulator"
 	"github.com/towline/towline/internal/problem"
 	"github.com/towline/towline/internal/step"
 )
@@ -25,7 +27,7 @@ import (
 type Options struct {
 	// Args are the arguments after "rehearse".
 	Args []string
-	// Step is what the step would run with; its Getenv is replaced.
+	// Step is what the step would run with; its Getenv and Transport are replaced.
 	Step step.Options
 	// Demo is the folder to build when Args name none.
 	Demo fs.FS
@@ -41,14 +43,16 @@ Runs Towline's main job on the Dockerfile in DIR against an emulator of GitHub's
 OIDC, AWS STS, ECR and ECS on this machine. Without DIR it takes a small demo
 that needs no internet.
 
-  --workflow FILE  take the inputs of the Towline step in this workflow file
+  --workflow FILE  take the inputs of the Towline step in this workflow file;
+                   DIR is then the repository, by default the one FILE is in
 `
 
 // Run rehearses and gives the exit code: that of the main job, or 2 for a mistake in Args.
 func Run(opts Options) int {
+	out := opts.Step.Stdout
 	flags := flag.NewFlagSet("rehearse", flag.ContinueOnError)
-	flags.SetOutput(opts.Step.Stdout)
-	flags.Usage = func() { _, _ = io.WriteString(opts.Step.Stdout, usage) }
+	flags.SetOutput(out)
+	flags.Usage = func() { _, _ = io.WriteString(out, usage) }
 	workflow := flags.String("workflow", "", "")
 	if err := flags.Parse(opts.Args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -57,13 +61,14 @@ func Run(opts Options) int {
 		return 2
 	}
 	if flags.NArg() > 1 {
+		_, _ = fmt.Fprintf(out, "more than one folder: %s\n", strings.Join(flags.Args(), ", "))
 		flags.Usage()
 		return 2
 	}
 	code, err := rehearse(opts, *workflow, flags.Arg(0))
 	if err != nil {
 		for _, p := range problem.All("rehearse", err) {
-			_, _ = fmt.Fprintf(opts.Step.Stdout, "error: %v\n", p)
+			_, _ = fmt.Fprintf(out, "error: %v\n", p)
 		}
 		return 1
 	}
@@ -79,9 +84,14 @@ func rehearse(opts Options, workflow, dir string) (int, error) {
 	out := opts.Step.Stdout
 	_, _ = fmt.Fprintln(out, "REHEARSAL: GitHub and AWS are played by an emulator on this machine. Nothing is deployed.")
 
-	inputs, err := readInputs(workflow, out)
-	if err != nil {
-		return 0, err
+	in := &stepInputs{values: map[string]string{}, env: map[string]string{}}
+	if workflow != "" {
+		if workflow, dir, err = locate(workflow, dir); err != nil {
+			return 0, err
+		}
+		if in, err = readWorkflow(workflow, out); err != nil {
+			return 0, err
+		}
 	}
 	demo := dir == ""
 	if demo {
@@ -96,28 +106,47 @@ func rehearse(opts Options, workflow, dir string) (int, error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return 0, &problem.Error{Op: "rehearse", Input: "DIR", Value: dir, Err: errors.New("no such folder"), Fix: "Name the folder that holds the Dockerfile, or the repository's root with --workflow."}
 	}
-	host, closeServer, err := serve(func(host string) (http.Handler, error) {
-		stage, err := newStage(inputs, host, scratch, dir)
-		if err != nil {
-			return nil, err
-		}
-		return stage.cloud, nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	defer closeServer()
 	if demo {
 		mirror, closeBases, err := serveBases(filepath.Join(scratch, "bases"))
 		if err != nil {
 			return 0, err
 		}
 		defer closeBases()
-		inputs.setDefault("registry-mirrors", "docker.io="+mirror)
+		in.setDefault("registry-mirrors", "docker.io="+mirror)
 	}
-	vars := environment(inputs, host, dir, opts.Step.Getenv)
+	return perform(opts, in, scratch, dir)
+}
+
+// perform sets the stage and runs the main job on it.
+func perform(opts Options, in *stepInputs, scratch, dir string) (int, error) {
+	out := opts.Step.Stdout
+	cloud, err := newStage(in, scratch, dir)
+	if err != nil {
+		return 0, err
+	}
+	others, err := in.otherRegistries()
+	if err != nil {
+		return 0, err
+	}
+	host, closeCloud, err := serve(cloud)
+	if err != nil {
+		return 0, err
+	}
+	defer closeCloud()
+	transport := &played{cloud: host, registries: map[string]string{}}
+	for i, other := range others {
+		_, _ = fmt.Fprintf(out, "%s is played too: the image is not pushed there, and base images cannot be pulled from there\n", other)
+		address, closeOther, err := serveRegistry(filepath.Join(scratch, fmt.Sprintf("other-%d", i)))
+		if err != nil {
+			return 0, err
+		}
+		defer closeOther()
+		transport.registries[other] = address
+	}
+	vars := environment(cloud, in, dir, opts.Step.Getenv)
 	opts.Setenv(vars)
 	opts.Step.Getenv = func(name string) string { return vars[name] }
+	opts.Step.Transport = transport
 	code := opts.Run(opts.Step)
 	end := "REHEARSAL: the deployment would have worked. Nothing was deployed; the emulator and its image are gone."
 	if code != 0 {
@@ -127,32 +156,29 @@ func rehearse(opts Options, workflow, dir string) (int, error) {
 	return code, nil
 }
 
-// serve answers on a free port of the loopback address; the handler is made
-// once the address is known.
-func serve(handler func(host string) (http.Handler, error)) (host string, stop func(), err error) {
+// serve answers on a free port of the loopback address.
+func serve(handler http.Handler) (host string, stop func(), err error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(noContext(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, fmt.Errorf("loopback address: %w", err)
 	}
-	host = listener.Addr().String()
-	h, err := handler(host)
-	if err != nil {
-		_ = listener.Close()
-		return "", nil, err
-	}
-	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
 	go server.Serve(listener) //nolint:errcheck // ends with Close
-	return host, func() { _ = server.Close() }, nil
+	return listener.Addr().String(), func() { _ = server.Close() }, nil
+}
+
+// serveRegistry is a registry that keeps its blobs in dir.
+func serveRegistry(dir string) (host string, stop func(), err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", nil, fmt.Errorf("registry: %w", err)
+	}
+	return serve(registry.New(registry.WithBlobHandler(registry.NewDiskBlobHandler(dir)), registry.Logger(quiet())))
 }
 
 // serveBases is a registry for the demo's base image.
 func serveBases(dir string) (host string, stop func(), err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", nil, fmt.Errorf("demo's base image: %w", err)
-	}
-	handler := registry.New(registry.WithBlobHandler(registry.NewDiskBlobHandler(dir)), registry.Logger(quiet()))
-	host, stop, err = serve(func(string) (http.Handler, error) { return handler, nil })
+	host, stop, err = serveRegistry(dir)
 	if err != nil {
 		return "", nil, err
 	}
@@ -163,22 +189,23 @@ func serveBases(dir string) (host string, stop func(), err error) {
 	return host, stop, nil
 }
 
-// environment is what the step sees: that of a job of GitHub's, with the
-// emulator behind every address.
-func environment(in *stepInputs, host, dir string, getenv func(string) string) map[string]string {
-	url, token := in.cloud.IDTokenRequest("http://" + host)
-	vars := map[string]string{
-		"AWS_ENDPOINT_URL": "http://" + host, "AWS_EC2_METADATA_DISABLED": "true",
-		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
-		"ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": token,
-		"GITHUB_WORKSPACE": dir, "GITHUB_REPOSITORY": in.job.Repository, "GITHUB_SHA": in.job.SHA,
-		"GITHUB_RUN_ID": "1", "GITHUB_RUN_ATTEMPT": "1",
-	}
+// environment is what the step sees: that of a job of GitHub's. No setting of
+// whoever rehearses leads to a real account.
+func environment(cloud *emulator.Cloud, in *stepInputs, dir string, getenv func(string) string) map[string]string {
+	vars := map[string]string{}
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"} {
 		if value := getenv(name); value != "" {
 			vars[name] = value
 		}
 	}
+	maps.Copy(vars, in.env)
+	url, token := cloud.IDTokenRequest("")
+	maps.Copy(vars, map[string]string{
+		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
+		"ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": token,
+		"GITHUB_WORKSPACE": dir, "GITHUB_REPOSITORY": "octo-org/rehearsal", "GITHUB_SHA": demoSHA,
+		"GITHUB_REF": "refs/heads/main", "GITHUB_REF_NAME": "main", "GITHUB_RUN_ID": "1", "GITHUB_RUN_ATTEMPT": "1",
+	})
 	for name, value := range in.values {
 		vars["INPUT_"+strings.ToUpper(name)] = value
 	}

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,38 +20,67 @@ import (
 
 // workflowFile is as much of a workflow as is needed to find a step.
 type workflowFile struct {
+	Env  map[string]any `yaml:"env"`
 	Jobs map[string]struct {
+		Env   map[string]any `yaml:"env"`
 		Steps []struct {
-			Name string         `yaml:"name"`
 			Uses string         `yaml:"uses"`
 			With map[string]any `yaml:"with"`
+			Env  map[string]any `yaml:"env"`
 		} `yaml:"steps"`
 	} `yaml:"jobs"`
 }
 
-// readInputs takes the inputs of the Towline step in a workflow file. Without a
-// file there are none, and the stage's own hold.
-func readInputs(file string, out io.Writer) (*stepInputs, error) {
-	in := &stepInputs{values: map[string]string{}}
-	if file == "" {
-		return in, nil
+// locate finds the workflow file, whose path may be relative to the repository,
+// and the repository, which it may lie in.
+func locate(workflow, dir string) (file, root string, err error) {
+	file = workflow
+	if _, err := os.Stat(file); err != nil && dir != "" && !filepath.IsAbs(file) {
+		file = filepath.Join(dir, workflow)
 	}
+	if dir != "" {
+		return file, dir, nil
+	}
+	absolute, err := filepath.Abs(file)
+	if err != nil {
+		return "", "", fmt.Errorf("%s: %w", file, err)
+	}
+	if folder := filepath.Dir(absolute); filepath.Base(folder) == "workflows" && filepath.Base(filepath.Dir(folder)) == ".github" {
+		return file, filepath.Dir(filepath.Dir(folder)), nil
+	}
+	return file, ".", nil
+}
+
+// readWorkflow takes the inputs of the Towline step in a workflow file.
+func readWorkflow(file string, out io.Writer) (*stepInputs, error) {
 	wrong := func(err error, fix string) error {
 		return &problem.Error{Op: "read workflow", Input: "--workflow", Value: file, Err: err, Fix: fix}
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
+		var path *fs.PathError
+		if errors.As(err, &path) {
+			err = path.Err
+		}
 		return nil, wrong(err, "Name a workflow file, such as .github/workflows/deploy.yml.")
 	}
 	var parsed workflowFile
 	if err := yaml.Unmarshal(data, &parsed); err != nil {
 		return nil, wrong(errors.New(yaml.FormatError(err, false, true)), "Correct the file.")
 	}
-	var found []map[string]any
-	for _, name := range slices.Sorted(mapKeys(parsed)) {
-		for _, s := range parsed.Jobs[name].Steps {
-			if strings.HasPrefix(s.Uses, "towline/towline@") || s.Uses == "./" {
-				found = append(found, s.With)
+	type place struct {
+		with, env map[string]any
+	}
+	var found []place
+	for _, name := range slices.Sorted(maps.Keys(parsed.Jobs)) {
+		job := parsed.Jobs[name]
+		for _, s := range job.Steps {
+			if isTowline(s.Uses) {
+				env := map[string]any{}
+				for _, level := range []map[string]any{parsed.Env, job.Env, s.Env} {
+					maps.Copy(env, level)
+				}
+				found = append(found, place{s.With, env})
 			}
 		}
 	}
@@ -58,51 +90,111 @@ func readInputs(file string, out io.Writer) (*stepInputs, error) {
 	if len(found) > 1 {
 		_, _ = fmt.Fprintf(out, "the workflow has %d Towline steps; the first is rehearsed\n", len(found))
 	}
+	in := &stepInputs{values: map[string]string{}, env: map[string]string{}, fromWorkflow: true}
+	e := evaluator{env: in.env, out: out}
+	for _, name := range slices.Sorted(maps.Keys(found[0].env)) {
+		in.env[name] = e.evaluate(text(found[0].env[name]), "variable "+name)
+	}
 	known := map[string]bool{}
 	for _, d := range inputs.Definitions() {
 		known[d.Name] = true
 	}
-	for name, value := range found[0] {
+	for _, given := range slices.Sorted(maps.Keys(found[0].with)) {
+		name := strings.ToLower(given) // as GitHub does
 		if !known[name] {
-			return nil, wrong(fmt.Errorf("input %q does not exist", name), "Correct its name; docs/inputs.md lists the inputs.")
+			return nil, wrong(fmt.Errorf("input %q does not exist", given), "Correct its name; docs/inputs.md lists the inputs.")
 		}
-		in.values[name] = evaluate(fmt.Sprint(value), name, out)
+		in.values[name] = e.input(name, text(found[0].with[given]))
 	}
 	return in, nil
 }
 
-func mapKeys(w workflowFile) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for name := range w.Jobs {
-			if !yield(name) {
-				return
-			}
-		}
-	}
+// isTowline says whether a step's uses names this action: a release, an image
+// of it, or a checkout.
+func isTowline(uses string) bool {
+	name, _, _ := strings.Cut(uses, "@")
+	return name == "towline/towline" || strings.HasPrefix(uses, "docker://") && strings.Contains(uses, "towline/towline") ||
+		strings.HasPrefix(uses, "./") && (uses == "./" || strings.HasSuffix(strings.TrimSuffix(uses, "/"), "towline"))
 }
 
-// evaluate replaces the expressions that a rehearsal can know. What only GitHub
-// knows becomes a placeholder, and is told.
-func evaluate(value, input string, out io.Writer) string {
-	return regexp.MustCompile(`\$\{\{\s*(.*?)\s*\}\}`).ReplaceAllStringFunc(value, func(match string) string {
-		expression := strings.TrimSpace(strings.TrimSuffix(strings.TrimPrefix(match, "${{"), "}}"))
-		switch expression {
-		case "github.sha":
-			return "4e5d1f7a90b3c2d8e6f1a0b9c8d7e6f5a4b3c2d1"
-		case "github.ref_name":
-			return "main"
-		case "github.repository":
-			return "octo-org/rehearsal"
-		case "github.workspace":
-			return "."
-		case "github.run_id", "github.run_number", "github.run_attempt":
-			return "1"
+// text is a value as the runner passes it on.
+func text(value any) string {
+	if value == nil {
+		return ""
+	}
+	return fmt.Sprint(value)
+}
+
+// evaluator replaces the expressions that a rehearsal can know.
+type evaluator struct {
+	env map[string]string
+	out io.Writer
+}
+
+// input is the value of an input. What only GitHub knows is left to the stage
+// where it can play it.
+func (e evaluator) input(name, value string) string {
+	switch name {
+	case "role-to-assume", "aws-region":
+		if unknown := e.unknown(value); unknown != "" {
+			e.tell("input "+name, unknown, "the stage's own")
+			return ""
 		}
-		stand := "rehearsal"
-		if input == "role-to-assume" || input == "aws-region" {
-			stand = "" // the stage's own
+	case "registry-credentials":
+		// A made-up password would be refused where none would not.
+		lines := slices.DeleteFunc(strings.Split(value, "\n"), func(line string) bool { return e.unknown(line) != "" })
+		if len(lines) < strings.Count(value, "\n")+1 {
+			e.tell("input "+name, "a password", "no login")
 		}
-		_, _ = fmt.Fprintf(out, "input %s: %s is known to GitHub only; the rehearsal takes %q\n", input, match, stand)
-		return stand
+		value = strings.Join(lines, "\n")
+	}
+	return e.evaluate(value, "input "+name)
+}
+
+func (e evaluator) tell(where, what, instead string) {
+	_, _ = fmt.Fprintf(e.out, "%s: %s is known to GitHub only; the rehearsal takes %s\n", where, what, instead)
+}
+
+// evaluate replaces all expressions in value. What is known to GitHub only
+// becomes a placeholder, and is told.
+func (e evaluator) evaluate(value, where string) string {
+	return expressions().ReplaceAllStringFunc(value, func(match string) string {
+		if known, ok := e.known(match); ok {
+			return known
+		}
+		e.tell(where, match, `"rehearsal"`)
+		return "rehearsal"
 	})
+}
+
+// unknown is the first expression in value that only GitHub knows, or empty.
+func (e evaluator) unknown(value string) string {
+	for _, match := range expressions().FindAllString(value, -1) {
+		if _, ok := e.known(match); !ok {
+			return match
+		}
+	}
+	return ""
+}
+
+func expressions() *regexp.Regexp { return regexp.MustCompile(`\$\{\{(.*?)\}\}`) }
+
+// known evaluates one expression.
+func (e evaluator) known(match string) (string, bool) {
+	expression := strings.TrimSpace(strings.TrimSuffix(strings.TrimPrefix(match, "${{"), "}}"))
+	if name, ok := strings.CutPrefix(expression, "env."); ok {
+		value, ok := e.env[name]
+		return value, ok
+	}
+	if len(expression) >= 2 && expression[0] == '\'' && expression[len(expression)-1] == '\'' {
+		return strings.ReplaceAll(expression[1:len(expression)-1], "''", "'"), true
+	}
+	value, ok := map[string]string{
+		"github.sha": demoSHA, "github.ref": "refs/heads/main", "github.ref_name": "main", "github.head_ref": "",
+		"github.repository": "octo-org/rehearsal", "github.repository_owner": "octo-org", "github.event.repository.name": "rehearsal",
+		"github.workspace": ".", "github.run_id": "1", "github.run_number": "1", "github.run_attempt": "1",
+		"github.actor": "octocat", "github.event_name": "push", "github.server_url": "https://github.com",
+		"runner.os": "Linux", "true": "true", "false": "false",
+	}[expression]
+	return value, ok
 }
