@@ -60,7 +60,7 @@ func TestParseResult(t *testing.T) {
 		"by digest, with its name": {values{"outputs": "type=image,push-by-digest=true,name=registry.example.com/o/app"}, func(s *Settings) {
 			s.Build.DigestRepositories, s.Build.Push, s.Build.PushByDigest = []Repository{other}, true, true
 		}},
-		"merge": {values{"repository": "app", "tags": "v1", "merge-digests": digestOf("a") + "\n" + "registry.example.com/o/app@" + digestOf("b"), "annotations": "index:k=v"}, func(s *Settings) {
+		"merge": {values{"repository": "app", "tags": "v1", "merge-digests": digestOf("a") + ",\n" + "registry.example.com/o/app@" + digestOf("b"), "annotations": "index:k=v"}, func(s *Settings) {
 			s.Registry.Repository, s.Build.Tags, s.Build.Push = app, []Tag{{app, "v1"}}, true
 			s.Build.MergeDigests = []Digest{{app, digestOf("a")}, {other, digestOf("b")}}
 			s.Build.Annotations = []Annotation{{Place: "index", Key: "k", Value: "v"}}
@@ -145,6 +145,8 @@ func TestParseResultMistakes(t *testing.T) {
 		"another platform":              {values{"platforms": "linux/amd64", "annotations": "manifest[linux/arm64]:a=b"}, []string{"nothing is built for linux/arm64"}},
 
 		"merge, no digest":         {values{"repository": "app", "merge-digests": "v1"}, []string{`input "merge-digests" is "v1"`, "sha256"}},
+		"merge, one is missing":    {values{"repository": "app", "merge-digests": digestOf("a") + "\n\n"}, []string{"line 2 is empty"}},
+		"merge, none arrived":      {values{"repository": "app", "merge-digests": "\n\n"}, []string{"line 1 is empty"}},
 		"merge, twice":             {values{"repository": "app", "merge-digests": digestOf("a") + "\n" + digestOf("a")}, []string{"twice"}},
 		"merge, nowhere":           {values{"merge-digests": digestOf("a")}, []string{"a digest without a repository"}},
 		"merge and build":          {values{"repository": "app", "merge-digests": digestOf("a"), "build-args": "A=b"}, []string{"nothing is built", `"build-args"`}},

@@ -109,7 +109,20 @@ func (p *parser) mergeDigests(s *Settings) {
 	if !p.given("repository") && len(s.Build.Tags) > 0 {
 		repository = s.Build.Tags[0].Repository
 	}
-	for _, entry := range p.list("merge-digests", true) {
+	raw := p.get("merge-digests")
+	p.values["merge-digests"] = strings.TrimSpace(raw)
+	// A job's output that did not arrive leaves an empty line, and the index would
+	// lack its platform.
+	lines := strings.Split(strings.TrimSuffix(raw, "\n"), "\n")
+	if i := slices.IndexFunc(lines, func(line string) bool { return strings.TrimSpace(line) == "" }); raw != "" && i >= 0 {
+		p.failf("merge-digests", "", "Check that each job has set its output, and that this job needs them all.", "line %d is empty: a digest did not arrive", i+1)
+		return
+	}
+	entries, err := list(raw, true)
+	if err != nil {
+		p.fail("merge-digests", "", fix, err)
+	}
+	for _, entry := range entries {
 		place, digest, placed := strings.Cut(entry.text, "@")
 		if !placed {
 			place, digest = "", entry.text
