@@ -16,8 +16,9 @@ import (
 // sorted. lowers are the mount's lower folders, topmost first, or one folder:
 // the merged view of them. As with BuildKit, the deleted content of opaque folders
 // is listed path by path, a folder's times alone are no change, and a file that
-// was copied up but has the same attributes and content is left out. Mounts with
-// redirect_dir or metacopy are refused.
+// was copied up but has the same attributes and content is left out, unless it got
+// another name: BuildKit makes two files of it. Mounts with redirect_dir or metacopy
+// are refused.
 func Upper(ctx context.Context, upper string, lowers []string) ([]Change, error) {
 	u := upperWalk{}
 	fds := make([]int, 0, len(lowers)+1)
@@ -164,6 +165,9 @@ func (u *upperWalk) file(dirfd int, base string, st *unix.Stat_t, low *lowerFile
 	}
 	if !low.found {
 		return Added, nil
+	}
+	if st.Nlink > 1 {
+		return Modified, nil // It has a new name. Only in one layer are both the same file.
 	}
 	if st.Size != low.st.Size || st.Mtim != low.st.Mtim || st.Rdev != low.st.Rdev && !isType(st.Mode, unix.S_IFREG) {
 		return Modified, nil

@@ -34,7 +34,7 @@ func TestUpper(t *testing.T) {
 		"same size and time": {change: func(root string) error {
 			return errors.Join(os.WriteFile(root+"/d/f", []byte("g"), 0o644), os.Chtimes(root+"/d/f", at, at))
 		}, want: []string{"modified d/f"}},
-		"linked":  {change: func(root string) error { return os.Link(root+"/d/f", root+"/d/g") }, want: []string{"added d/g"}},
+		"linked":  {change: func(root string) error { return os.Link(root+"/d/f", root+"/d/g") }, want: []string{"modified d/f", "added d/g"}},
 		"deleted": {change: func(root string) error { return os.RemoveAll(root + "/d/sub") }, want: []string{"deleted d/sub"}},
 		"made and deleted": {change: func(root string) error {
 			return errors.Join(os.WriteFile(root+"/d/x", nil, 0o644), os.Remove(root+"/d/x"))
