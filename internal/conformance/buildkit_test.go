@@ -151,8 +151,9 @@ func (o *oracle) arguments(c *testCase, dir string) ([]string, error) {
 		"build", "--progress=plain", "--frontend=dockerfile.v0",
 		"--local=context=" + contextPath(dir, ""), "--local=dockerfile=" + filepath.Dir(contextPath(dir, file)),
 		"--opt=filename=" + filepath.Base(file),
-		// Nothing of another case: its layers and contexts may have other times.
-		"--no-cache", "--opt=sharedkey:localdir:context=" + c.name,
+		// Nothing of another case: its layers and contexts may have other times. And,
+		// with a "cmdline", no other frontend for a "# syntax=" line.
+		"--no-cache", "--opt=cmdline=built-in", "--opt=sharedkey:localdir:context=" + c.name,
 	}
 	option := func(key, value string) { args = append(args, "--opt="+key+"="+value) }
 	named := c.pairs("arg")

@@ -1,15 +1,12 @@
 package conformance
 
 import (
-	"bytes"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // requireDocker skips a test where there is no engine.
@@ -39,46 +36,16 @@ func address(t *testing.T) string {
 	return "127.0.0.1"
 }
 
-// served is when the files of the server were modified.
-func served() time.Time { return time.Date(2021, 6, 7, 8, 9, 10, 0, time.UTC) }
-
-// fileServer has some files for ADD.
-func fileServer() http.Handler {
-	files := map[string]string{"/hello.txt": "hello\n", "/script.sh": "#!/bin/sh\necho served\n"}
-	var archive bytes.Buffer
-	if dir, err := os.MkdirTemp("", "served"); err == nil {
-		if writeFile(filepath.Join(dir, "sub", "file"), []byte("packed\n")) == nil && settle(dir) == nil && packTo(&archive, "gz", dir) == nil {
-			files["/archive.tar.gz"] = archive.String()
-		}
-		_ = os.RemoveAll(dir)
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch text, ok := files[r.URL.Path]; {
-		case ok:
-			http.ServeContent(w, r, r.URL.Path, served(), strings.NewReader(text))
-		case r.URL.Path == "/undated":
-			_, _ = w.Write([]byte("undated\n"))
-		case r.URL.Path == "/named":
-			w.Header().Set("Content-Disposition", `attachment; filename="given.txt"`)
-			_, _ = w.Write([]byte("named\n"))
-		case r.URL.Path == "/moved":
-			http.Redirect(w, r, "/hello.txt", http.StatusFound)
-		default:
-			http.NotFound(w, r)
-		}
-	})
-}
-
 // inContainer gives the order to a container that has the rights of a container
 // action and holds nothing but the worker.
 func (s *suite) inContainer(t *testing.T, o order) {
 	t.Helper()
 	image := s.image(t)
 	work := filepath.Dir(o.Cases)
-	o.Cases, o.Results, o.Bases, o.Work, o.Jobs = "/github/workspace/cases", "/github/workspace/results", "/github/bases", "/towline/work", 1
+	o.Cases, o.Results, o.Bases, o.Work, o.Jobs = "/github/workspace/cases", "/github/workspace/results", "/towline/bases", "/towline/work", 1
 	writeOrder(t, work, o)
 	out, err := exec.CommandContext(t.Context(), "docker", "run", "--rm", "--workdir", "/github/workspace",
-		"-v", work+":/github/workspace", "-v", filepath.Join(s.dir, "bases")+":/github/bases:ro",
+		"-v", work+":/github/workspace", "-v", filepath.Join(s.dir, "bases")+":/towline/bases:ro",
 		image, workerArg, "/github/workspace/order.json").CombinedOutput()
 	if err != nil {
 		t.Errorf("worker: %v\n%s", err, out)

@@ -38,6 +38,7 @@ func TestDifferential(t *testing.T) {
 	}
 	requireDocker(t)
 	s := newSuite(t)
+	s.describer.NoAttributes = true
 	o := startOracle(t, s)
 	end := time.Now().Add(*fuzzFor)
 	built, failing, different := 0, 0, 0
@@ -48,7 +49,7 @@ func TestDifferential(t *testing.T) {
 			writeCase(t, filepath.Join(dir, "namespaces", "cases"), c)
 			writeCase(t, filepath.Join(dir, "in-place", "cases"), c)
 		}
-		order := order{Server: s.server, Contents: s.bases.contents, Names: slices.Sorted(maps.Keys(cases))}
+		order := order{Server: s.server, Contents: s.bases.contents, NoAttributes: true, Names: slices.Sorted(maps.Keys(cases))}
 		wanted := o.buildAll(t, dir, cases)
 		order.Sandbox = sandbox.Namespaces
 		inNamespaces := s.outcomes(t, filepath.Join(dir, "namespaces"), order, s.inNamespaces)

@@ -141,8 +141,8 @@ func (m *maker) run() {
 	}
 	mount := ""
 	if m.chance(15) {
-		mount = m.of("--mount=type=bind,target=/b/ctx ", "--mount=type=tmpfs,target=/c ", "--mount=type=bind,source=d,target=/a/e,rw ",
-			"--mount=type=tmpfs,target=/home/app ", "--mount=type=bind,from=odd,source=/opt,target=/a ", "--network=none ")
+		mount = m.of("--mount=type=bind,target=/b/ctx,rw ", "--mount=type=tmpfs,target=/c ", "--mount=type=bind,source=d,target=/a/e,rw ",
+			"--mount=type=tmpfs,target=/home/alice ", "--mount=type=bind,from=odd,source=/opt,target=/a,rw ", "--network=none ")
 	}
 	user := m.chance(10)
 	if user {
@@ -173,7 +173,9 @@ func (m *maker) command() string {
 		m.links++
 		c = fmt.Sprintf("echo linked >/one%d && ln /one%d /two%d", m.links, m.links, m.links)
 	case 7:
-		c = fmt.Sprintf("mv %s %s", p, q)
+		// Not what a base holds: on overlayfs mv has to copy that, and a copy by
+		// busybox is not the same in all.
+		c = fmt.Sprintf("mv %s %s", m.of("/a/x", "/a/y", "/b", "/c", "/c/d", "/tmp/z"), q)
 	case 8:
 		c = fmt.Sprintf("chmod %s %s", m.of("700", "4755", "1777", "a-w", "2775"), p)
 	case 9:

@@ -40,6 +40,8 @@ type order struct {
 	Server string
 	// Contents are for the Describer.
 	Contents map[string]string
+	// NoAttributes is for the Describer too.
+	NoAttributes bool
 	// Jobs is how many cases are built side by side.
 	Jobs int
 }
@@ -77,7 +79,7 @@ func obey(ctx context.Context, entry sandbox.Entry, file string) error {
 	if err != nil {
 		return err
 	}
-	b := &builder{order: o, box: box, images: library{index}, describer: &imagetest.Describer{Names: o.Contents, Context: contextTime()}}
+	b := &builder{order: o, box: box, images: library{index}, describer: &imagetest.Describer{Names: o.Contents, Context: contextTime(), NoAttributes: o.NoAttributes}}
 	if err := b.knowBases(); err != nil {
 		return err
 	}

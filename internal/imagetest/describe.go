@@ -22,6 +22,9 @@ type Describer struct {
 	// is written as "run": when BuildKit transfers a context, the files that arrive
 	// in a folder give it a new time, or not, depending on what comes first.
 	Context time.Time
+	// NoAttributes leaves out the extended attributes that BuildKit's layers lack:
+	// all but the capabilities.
+	NoAttributes bool
 
 	bases []describedBase
 }
@@ -141,7 +144,7 @@ func (d *Describer) line(n *inode, links string, since time.Time) string {
 	}
 	words = append(words, "mtime="+when)
 	for _, key := range slices.Sorted(maps.Keys(h.PAXRecords)) {
-		if attr, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
+		if attr, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok && (!d.NoAttributes || attr == "security.capability") {
 			words = append(words, fmt.Sprintf("%s=%x", quote(attr), h.PAXRecords[key]))
 		}
 	}
