@@ -20,6 +20,7 @@ import (
 
 	"github.com/towline/towline/internal/emulator"
 	"github.com/towline/towline/internal/problem"
+	"github.com/towline/towline/internal/scratch"
 	"github.com/towline/towline/internal/step"
 )
 
@@ -76,11 +77,12 @@ func Run(opts Options) int {
 }
 
 func rehearse(opts Options, workflow, dir string) (int, error) {
-	scratch, err := os.MkdirTemp("", "towline-rehearsal-")
+	folder, err := scratch.Make("towline-rehearsal-")
 	if err != nil {
 		return 0, fmt.Errorf("folder for the rehearsal: %w", err)
 	}
-	defer os.RemoveAll(scratch) //nolint:errcheck // a folder for temporary files
+	defer folder.Close() //nolint:errcheck // a folder for temporary files
+	scratch := folder.Path
 	out := opts.Step.Stdout
 	_, _ = fmt.Fprintln(out, "REHEARSAL: GitHub and AWS are played by an emulator on this machine. Nothing is deployed.")
 
@@ -96,7 +98,7 @@ func rehearse(opts Options, workflow, dir string) (int, error) {
 	demo := dir == ""
 	if demo {
 		dir = filepath.Join(scratch, "demo")
-		if err := os.CopyFS(dir, opts.Demo); err != nil {
+		if err = os.CopyFS(dir, opts.Demo); err != nil {
 			return 0, fmt.Errorf("demo: %w", err)
 		}
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/towline/towline/internal/problem"
 	"github.com/towline/towline/internal/registry"
 	"github.com/towline/towline/internal/report"
+	"github.com/towline/towline/internal/scratch"
 	"github.com/towline/towline/internal/taskdef"
 )
 
@@ -78,6 +79,7 @@ type Step struct {
 	state, now string
 	closed     bool
 	dir        string
+	scratch    *scratch.Folder
 }
 
 // New makes a step. It contacts nobody.
@@ -186,8 +188,8 @@ func (s *Step) End(err error) int {
 	if err != nil {
 		s.report.Fail("deploy", s.cancelled(err))
 	}
-	if err := s.report.Finish(err == nil); err != nil {
-		s.report.Warning(err.Error())
+	if finishErr := s.report.Finish(err == nil); finishErr != nil {
+		s.report.Warning(finishErr.Error())
 	}
 	return code
 }
@@ -217,7 +219,10 @@ func (s *Step) Close() error {
 	if s.built != nil {
 		errs = append(errs, s.built.Close())
 	}
-	if s.dir != "" {
+	switch {
+	case s.scratch != nil:
+		errs = append(errs, s.scratch.Close())
+	case s.dir != "":
 		errs = append(errs, os.RemoveAll(s.dir))
 	}
 	return errors.Join(errs...)
@@ -234,7 +239,11 @@ func (s *Step) folder() (string, error) {
 		s.dir = "/towline/state"
 		err = os.MkdirAll(s.dir, 0o700)
 	} else {
-		s.dir, err = os.MkdirTemp("", "towline-")
+		// What a run that was killed left there is removed.
+		s.scratch, err = scratch.Make("towline-step-")
+		if err == nil {
+			s.dir = s.scratch.Path
+		}
 	}
 	if err != nil {
 		return "", &problem.Error{Op: "make a folder for the build", Err: err, Fix: "Give the runner's disk free space, or set TMPDIR to a folder that can be written."}
