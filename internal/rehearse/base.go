@@ -106,9 +106,9 @@ func libraries(path string, files map[string]string) error {
 		if p.Type != elf.PT_INTERP {
 			continue
 		}
-		raw, err := io.ReadAll(p.Open())
-		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+		raw, readErr := io.ReadAll(p.Open())
+		if readErr != nil {
+			return fmt.Errorf("%s: %w", path, readErr)
 		}
 		loader := strings.TrimRight(string(raw), "\x00")
 		files[strings.TrimPrefix(loader, "/")] = loader

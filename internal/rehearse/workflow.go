@@ -35,7 +35,7 @@ type workflowFile struct {
 // and the repository, which it may lie in.
 func locate(workflow, dir string) (file, root string, err error) {
 	file = workflow
-	if _, err := os.Stat(file); err != nil && dir != "" && !filepath.IsAbs(file) {
+	if _, statErr := os.Stat(file); statErr != nil && dir != "" && !filepath.IsAbs(file) {
 		file = filepath.Join(dir, workflow)
 	}
 	if dir != "" {
@@ -56,10 +56,9 @@ func readWorkflow(file string, out io.Writer) (*stepInputs, error) {
 	wrong := func(err error, fix string) error {
 		return &problem.Error{Op: "read workflow", Input: "--workflow", Value: file, Err: err, Fix: fix}
 	}
-	data, err := os.ReadFile(file)
+	data, err := os.ReadFile(file) //nolint:gosec // the user names the file
 	if err != nil {
-		var path *fs.PathError
-		if errors.As(err, &path) {
+		if path, ok := errors.AsType[*fs.PathError](err); ok {
 			err = path.Err
 		}
 		return nil, wrong(err, "Name a workflow file, such as .github/workflows/deploy.yml.")

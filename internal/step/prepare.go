@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -247,7 +248,7 @@ func (s *Step) checkBuildFiles() error {
 }
 
 func (s *Step) readTaskDefinition(file string) error {
-	data, err := os.ReadFile(file)
+	data, err := os.ReadFile(file) //nolint:gosec // the user names the file
 	if err != nil {
 		return &problem.Error{
 			Op: "read task definition", Input: "task-definition", Value: s.relative(file), Err: unpathed(err),
@@ -255,8 +256,7 @@ func (s *Step) readTaskDefinition(file string) error {
 		}
 	}
 	if s.base, err = taskdef.Parse(data); err != nil {
-		var known *problem.Error
-		if errors.As(err, &known) {
+		if known, ok := errors.AsType[*problem.Error](err); ok {
 			known.File, known.Value = s.relative(file), s.relative(file)
 			return err
 		}
@@ -272,7 +272,7 @@ func (s *Step) chooseContainer() error {
 		return nil // the task definition is deployed as it stands
 	}
 	repository := taskdef.Repository(s.settings.Task.Image)
-	if targets := append(s.refs, s.repositories...); len(targets) > 0 {
+	if targets := slices.Concat(s.refs, s.repositories); len(targets) > 0 {
 		repository = taskdef.Repository(targets[0])
 	}
 	container, err := s.base.Pick(s.settings.Task.ContainerName, repository)
@@ -300,8 +300,7 @@ func (s *Step) relative(path string) string {
 
 // unpathed takes the path out of an error that is told beside it.
 func unpathed(err error) error {
-	var pathErr *os.PathError
-	if errors.As(err, &pathErr) {
+	if pathErr, ok := errors.AsType[*os.PathError](err); ok {
 		return pathErr.Err
 	}
 	return err
