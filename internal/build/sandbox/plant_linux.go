@@ -98,6 +98,9 @@ func (g *garden) putAside(p *plant, i int) error {
 	if err := unix.Lstat(p.at, &st); err != nil {
 		return err
 	}
+	if err := p.mount.fits(st); err != nil {
+		return err
+	}
 	p.mount.coverMode(st)
 	for _, stubs := range g.stubs {
 		p.stub = p.stub || stubs.Made(p.at)
@@ -117,6 +120,22 @@ func (g *garden) putAside(p *plant, i int) error {
 		return err
 	}
 	p.aside = aside
+	return nil
+}
+
+// fits refuses what mount(2) would: a folder on something else, and the reverse.
+func (m *Mount) fits(place unix.Stat_t) error {
+	folder := m.Tmpfs
+	if m.Source != "" {
+		var source unix.Stat_t
+		if err := unix.Stat(m.Source, &source); err != nil {
+			return err
+		}
+		folder = source.Mode&unix.S_IFMT == unix.S_IFDIR
+	}
+	if is := place.Mode&unix.S_IFMT == unix.S_IFDIR; is != folder {
+		return &fs.PathError{Op: "mount", Path: m.Dest, Err: unix.ENOTDIR}
+	}
 	return nil
 }
 
