@@ -147,9 +147,9 @@ func (c *Client) parseTags(ctx context.Context, refs []string) ([]name.Tag, erro
 func contentSize(content Content) (size int64, err error) {
 	if index, ok := content.(v1.ImageIndex); ok {
 		err = eachChild(index, func(child Content) error {
-			n, err := contentSize(child)
+			n, childErr := contentSize(child)
 			size += n
-			return err
+			return childErr
 		})
 		return size, err
 	}
@@ -284,6 +284,8 @@ func (c *Client) pushParts(ctx context.Context, content Content, repo name.Repos
 	return fmt.Errorf("%T is neither an image nor an index", content)
 }
 
+// pushBlobs puts layers and config into repo, several at once. They are told in
+// their order, each as soon as those before it are done.
 func (c *Client) pushBlobs(ctx context.Context, img v1.Image, repo name.Repository, done []name.Repository) error {
 	layers, err := img.Layers()
 	if err != nil {
@@ -293,12 +295,37 @@ func (c *Client) pushBlobs(ctx context.Context, img v1.Image, repo name.Reposito
 	if err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(c.opts.Jobs)
-	for _, l := range layers {
-		group.Go(func() error { return c.upload(ctx, repo, "layer", l, done) })
+	blobs := append(slices.Clone(layers), config)
+	told := make([]chan *Event, len(blobs))
+	for i := range told {
+		told[i] = make(chan *Event, 1)
 	}
-	group.Go(func() error { return c.upload(ctx, repo, "config", config, done) })
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(c.opts.Jobs + 1)
+	group.Go(func() error {
+		for _, each := range told {
+			select {
+			case event := <-each:
+				if event != nil {
+					c.opts.Events(*event)
+				}
+			case <-ctx.Done():
+				return nil // the upload that failed says why
+			}
+		}
+		return nil
+	})
+	for i, l := range blobs {
+		what := "layer"
+		if i == len(layers) {
+			what = "config"
+		}
+		group.Go(func() error {
+			event, err := c.upload(ctx, repo, what, l, done)
+			told[i] <- event
+			return err
+		})
+	}
 	return group.Wait()
 }
 
@@ -320,19 +347,18 @@ func (c *Client) Upload(ctx context.Context, repository string, l v1.Layer) erro
 	return nil
 }
 
-// upload puts a blob into repo and tells it.
-func (c *Client) upload(ctx context.Context, repo name.Repository, what string, l v1.Layer, done []name.Repository) error {
+// upload puts a blob into repo, and gives what there is to tell of it.
+func (c *Client) upload(ctx context.Context, repo name.Repository, what string, l v1.Layer, done []name.Repository) (*Event, error) {
 	event, err := c.put(ctx, repo, what, l, done)
 	if err != nil || event == nil {
-		return err
+		return nil, err
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if early, ok := c.early[event.Repository+" "+event.Object]; ok && event.Kind == KindExists {
 		event = &early
 	}
-	c.mu.Unlock()
-	c.opts.Events(*event)
-	return nil
+	return event, nil
 }
 
 // put puts a blob into repo. There is no event for a blob that is never uploaded.

@@ -33,7 +33,10 @@ func (s *Step) build(ctx context.Context) error {
 		return err
 	}
 	opts := s.buildOptions(dir, box)
+	ready, end := s.uploads(ctx)
+	opts.Ready = ready
 	s.built, err = build.Build(ctx, opts)
+	end(err != nil)
 	if err != nil {
 		return s.explainBuild(err)
 	}

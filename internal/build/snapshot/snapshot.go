@@ -98,6 +98,10 @@ func (s *Store) Folder(name, dir string) *Ref {
 	return &Ref{name: name, source: dir}
 }
 
+// IsFolder says whether ref is a plain folder, which has no layer unless
+// somebody asks for one.
+func (r *Ref) IsFolder() bool { return r.source != "" }
+
 // Merge is the state that the layers of refs make, one over the other. Nothing
 // is unpacked for it.
 func (s *Store) Merge(ctx context.Context, name string, refs []*Ref) (*Ref, error) {

@@ -203,8 +203,8 @@ func (s *Solver) tell(ctx context.Context, v *vertex, outs []*snapshot.Ref) erro
 		s.mu.Lock()
 		wanted := s.result[edgeKey{v.digest, solver.Index(i)}]
 		s.mu.Unlock()
-		if !wanted {
-			continue
+		if !wanted || ref.IsFolder() {
+			continue // a folder, such as the one with the Dockerfile, is only read
 		}
 		layers, err := s.opts.Store.Layers(ctx, ref)
 		if err != nil {
