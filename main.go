@@ -74,7 +74,7 @@ func onSignal(s *step.Step) (context.Context, func()) {
 	go func() {
 		select {
 		case got := <-signals:
-			cause := &step.Cancelled{Signal: got}
+			cause := &step.CancelledError{Signal: got}
 			cancel(cause)
 			select {
 			case <-time.After(grace):

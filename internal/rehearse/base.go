@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -165,21 +166,12 @@ func baseLayer(files map[string]string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	text := map[string]string{
+	text := map[string]string{ //nolint:gosec // there is no password in it
 		"etc/passwd":     "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/srv:/bin/sh\n",
 		"etc/group":      "root:x:0:\napp:x:1000:\n",
 		"etc/os-release": "NAME=\"Towline rehearsal\"\nID=rehearsal\n",
 	}
-	names := slices.Collect(func(yield func(string) bool) {
-		for name := range files {
-			if !yield(name) {
-				return
-			}
-		}
-	})
-	for name := range text {
-		names = append(names, name)
-	}
+	names := slices.AppendSeq(slices.Collect(maps.Keys(files)), maps.Keys(text))
 	slices.Sort(names)
 	for _, name := range names {
 		mode, content := int64(0o644), []byte(text[name])

@@ -19,9 +19,9 @@ import (
 // of whoever runs the tests.
 func TestMain(m *testing.M) {
 	if code, ok := sandbox.Main(os.Args); ok {
-		os.Exit(code)
+		os.Exit(code) //nolint:forbidigo // it is a RUN's process, not a test
 	}
-	for _, entry := range os.Environ() {
+	for _, entry := range os.Environ() { //nolint:forbidigo // to clear it
 		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "AWS_") {
 			_ = os.Unsetenv(name)
 		}

@@ -163,7 +163,7 @@ func (in *stepInputs) addRole(cloud *emulator.Cloud, account string) error {
 				"Principal": map[string]any{"Federated": "arn:aws:iam::" + account + ":oidc-provider/token.actions.githubusercontent.com"},
 				"Condition": map[string]any{
 					"StringEquals": map[string]any{"token.actions.githubusercontent.com:aud": audience},
-					"StringLike":   map[string]any{"token.actions.githubusercontent.com:sub": "repo:octo-org/rehearsal:*"},
+					"StringLike":   map[string]any{"token.actions.githubusercontent.com:sub": "repo:octo-org/rehearsal:*"}, //nolint:gosec // a name
 				},
 			},
 			map[string]any{

@@ -67,22 +67,7 @@ func readWorkflow(file string, out io.Writer) (*stepInputs, error) {
 	if err := yaml.Unmarshal(data, &parsed); err != nil {
 		return nil, wrong(errors.New(yaml.FormatError(err, false, true)), "Correct the file.")
 	}
-	type place struct {
-		with, env map[string]any
-	}
-	var found []place
-	for _, name := range slices.Sorted(maps.Keys(parsed.Jobs)) {
-		job := parsed.Jobs[name]
-		for _, s := range job.Steps {
-			if isTowline(s.Uses) {
-				env := map[string]any{}
-				for _, level := range []map[string]any{parsed.Env, job.Env, s.Env} {
-					maps.Copy(env, level)
-				}
-				found = append(found, place{s.With, env})
-			}
-		}
-	}
+	found := parsed.towlineSteps()
 	if len(found) == 0 {
 		return nil, wrong(errors.New("no step uses towline/towline"), "Add the step, or leave --workflow out to rehearse a Dockerfile alone.")
 	}
@@ -106,6 +91,28 @@ func readWorkflow(file string, out io.Writer) (*stepInputs, error) {
 		in.values[name] = e.input(name, text(found[0].with[given]))
 	}
 	return in, nil
+}
+
+// towlineStep is a step that uses this action, with the environment that
+// workflow, job and step give it.
+type towlineStep struct{ with, env map[string]any }
+
+func (w workflowFile) towlineSteps() []towlineStep {
+	var found []towlineStep
+	for _, name := range slices.Sorted(maps.Keys(w.Jobs)) {
+		job := w.Jobs[name]
+		for _, s := range job.Steps {
+			if !isTowline(s.Uses) {
+				continue
+			}
+			env := map[string]any{}
+			for _, level := range []map[string]any{w.Env, job.Env, s.Env} {
+				maps.Copy(env, level)
+			}
+			found = append(found, towlineStep{s.With, env})
+		}
+	}
+	return found
 }
 
 // isTowline says whether a step's uses names this action: a release, an image

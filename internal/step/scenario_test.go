@@ -29,9 +29,9 @@ var update = flag.Bool("update", false, "rewrite the expected results")
 // of whoever runs the tests.
 func TestMain(m *testing.M) {
 	if code, ok := sandbox.Main(os.Args); ok {
-		os.Exit(code)
+		os.Exit(code) //nolint:forbidigo // it is a RUN's process, not a test
 	}
-	for _, entry := range os.Environ() {
+	for _, entry := range os.Environ() { //nolint:forbidigo // to clear it
 		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "AWS_") || strings.Contains(strings.ToLower(name), "_proxy") {
 			_ = os.Unsetenv(name)
 		}
@@ -249,7 +249,7 @@ func (l *log) watch(w *world, cancel context.CancelCauseFunc) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if w.cancelAt != "" {
-		l.triggers = append(l.triggers, trigger{w.cancelAt, func() { cancel(&step.Cancelled{Signal: os.Interrupt}) }})
+		l.triggers = append(l.triggers, trigger{w.cancelAt, func() { cancel(&step.CancelledError{Signal: os.Interrupt}) }})
 	}
 	if w.supersedeAt != "" {
 		l.triggers = append(l.triggers, trigger{w.supersedeAt, w.supersede})

@@ -120,7 +120,7 @@ func (s *Step) parse() error {
 }
 
 // Ship does the step: it checks the inputs, and does one phase after the other.
-// When ctx ends, its cause is the error; see Cancelled.
+// When ctx ends, its cause is the error; see CancelledError.
 func (s *Step) Ship(ctx context.Context) error {
 	if err := s.parse(); err != nil {
 		return err
@@ -196,7 +196,7 @@ func (s *Step) End(err error) int {
 
 // cancelled gives a cancellation its sentence, unless the phase had one.
 func (s *Step) cancelled(err error) error {
-	var cause *Cancelled
+	var cause *CancelledError
 	var known *problem.Error
 	if !errors.As(err, &cause) || errors.As(err, &known) {
 		return err
@@ -206,12 +206,12 @@ func (s *Step) cancelled(err error) error {
 	return &problem.Error{Op: cmp.Or(s.now, "start"), Err: fmt.Errorf("%w; until then %s", cause, s.state)}
 }
 
-// Cancelled is the cause of a run that a signal ended.
-type Cancelled struct{ Signal os.Signal }
+// CancelledError is the cause of a run that a signal ended.
+type CancelledError struct{ Signal os.Signal }
 
 // Error says what it means to the user: the runner sends these signals when a
 // job is cancelled or takes too long.
-func (c *Cancelled) Error() string { return "the job was cancelled (" + c.Signal.String() + ")" }
+func (c *CancelledError) Error() string { return "the job was cancelled (" + c.Signal.String() + ")" }
 
 // Close gives back what the step holds: layers on disk and its folder.
 func (s *Step) Close() error {

@@ -307,7 +307,7 @@ func (o *otherRegistry) roundTrip(req *http.Request) (*http.Response, error) {
 	if in.Body == nil {
 		in.Body = http.NoBody
 	}
-	defer in.Body.Close()
+	defer in.Body.Close() //nolint:errcheck // it was only read
 	rec := httptest.NewRecorder()
 	o.handler.ServeHTTP(rec, in)
 	answer := rec.Result()
