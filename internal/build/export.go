@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -54,8 +55,7 @@ func (r *Result) Export(ctx context.Context, e Export) error {
 	if err == nil || ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var known *problem.Error
-	if errors.As(err, &known) {
+	if _, ok := errors.AsType[*problem.Error](err); ok {
 		return err
 	}
 	return &problem.Error{
@@ -139,11 +139,11 @@ func makeParents(dest string) (owner, error) {
 		info, err := os.Stat(parent)
 		if err == nil {
 			o := ownerOf(info)
-			for i := len(missing) - 1; i >= 0; i-- {
-				if err := os.Mkdir(missing[i], 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // for other steps to read
+			for _, dir := range slices.Backward(missing) {
+				if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // for other steps to read
 					return o, err
 				}
-				if err := o.chown(missing[i]); err != nil {
+				if err := o.chown(dir); err != nil {
 					return o, err
 				}
 			}
@@ -187,7 +187,7 @@ func (r *Result) exportFile(ctx context.Context, dest string, write func(io.Writ
 	if err = write(&endingWriter{ctx: ctx, w: f}); err != nil {
 		return err
 	}
-	if err = f.Chmod(0o644); err != nil { //nolint:gosec // for other steps to read
+	if err = f.Chmod(0o644); err != nil {
 		return err
 	}
 	if err = f.Close(); err != nil {

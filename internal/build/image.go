@@ -60,9 +60,9 @@ func (i *Image) describedBy(opts ManifestOptions) (*Image, error) {
 		return nil, fmt.Errorf("image config: %w", err)
 	}
 	for _, l := range i.layers {
-		d, err := partial.Descriptor(l)
-		if err != nil {
-			return nil, fmt.Errorf("layer: %w", err)
+		d, layerErr := partial.Descriptor(l)
+		if layerErr != nil {
+			return nil, fmt.Errorf("layer: %w", layerErr)
 		}
 		manifest.Layers = append(manifest.Layers, v1.Descriptor{MediaType: mediaType(d.MediaType), Digest: d.Digest, Size: d.Size, URLs: d.URLs})
 	}

@@ -70,11 +70,11 @@ func writeImage(image *Image, blob func(v1.Hash, int64, func() (io.ReadCloser, e
 		if !desc.MediaType.IsDistributable() {
 			continue // it is named by its URLs, and never copied
 		}
-		if err := blob(desc.Digest, desc.Size, l.Compressed); err != nil {
+		if err = blob(desc.Digest, desc.Size, l.Compressed); err != nil {
 			return fmt.Errorf("layer %s: %w", desc.Digest, err)
 		}
 	}
-	if err := blob(manifest.Config.Digest, manifest.Config.Size, bytesOpener(image.config)); err != nil {
+	if err = blob(manifest.Config.Digest, manifest.Config.Size, bytesOpener(image.config)); err != nil {
 		return err
 	}
 	digest, err := image.Digest()
@@ -137,7 +137,7 @@ func (t *layoutTar) file(path string, size int64, open func() (io.ReadCloser, er
 		return err
 	}
 	defer r.Close() //nolint:errcheck // only read from
-	if err := t.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: path, Mode: 0o644, Size: size, Format: tar.FormatPAX}); err != nil {
+	if err = t.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: path, Mode: 0o644, Size: size, Format: tar.FormatPAX}); err != nil {
 		return err
 	}
 	n, err := io.Copy(t.tar, r)
@@ -156,11 +156,11 @@ type layoutFolder struct {
 
 func (l *layoutFolder) file(path string, size int64, open func() (io.ReadCloser, error)) (err error) {
 	dest := filepath.Join(l.dir, filepath.FromSlash(path))
-	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil { //nolint:gosec // for other steps to read
+	if err = os.MkdirAll(filepath.Dir(dest), 0o755); err != nil { //nolint:gosec // for other steps to read
 		return err
 	}
 	for dir := filepath.Dir(dest); len(dir) > len(l.dir); dir = filepath.Dir(dir) {
-		if err := l.owner.chown(dir); err != nil {
+		if err = l.owner.chown(dir); err != nil {
 			return err
 		}
 	}
@@ -177,7 +177,7 @@ func (l *layoutFolder) file(path string, size int64, open func() (io.ReadCloser,
 	if err == nil && n != size {
 		err = fmt.Errorf("%d bytes, not %d: %w", n, size, io.ErrUnexpectedEOF)
 	}
-	if err := cmp.Or(err, f.Close()); err != nil {
+	if err = cmp.Or(err, f.Close()); err != nil {
 		return err
 	}
 	return l.owner.chown(dest)

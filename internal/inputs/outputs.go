@@ -62,32 +62,9 @@ func (p *parser) outputs(b *Build) imageOutput {
 }
 
 func (p *parser) outputLine(b *Build, image *imageOutput, line string) error {
-	reader := csv.NewReader(strings.NewReader(line))
-	reader.TrimLeadingSpace = true
-	fields, err := reader.Read()
+	attributes, err := parseAttributes(line)
 	if err != nil {
-		var syntax *csv.ParseError
-		if errors.As(err, &syntax) {
-			err = syntax.Err
-		}
 		return err
-	}
-	if len(fields) == 1 && !strings.Contains(fields[0], "=") { // as with docker build: a folder
-		fields = []string{"type=local", "dest=" + fields[0]}
-	}
-	attributes := map[string]string{}
-	for _, field := range fields {
-		key, value, found := strings.Cut(field, "=")
-		if key = strings.ToLower(strings.TrimSpace(key)); !found || key == "" {
-			return fmt.Errorf("%q is not ATTRIBUTE=VALUE", field)
-		}
-		if strings.HasPrefix(key, "annotation") { // case counts in an annotation
-			key = strings.TrimSpace(field[:strings.IndexByte(field, '=')])
-		}
-		if _, twice := attributes[key]; twice {
-			return fmt.Errorf("%s stands twice", key)
-		}
-		attributes[key] = strings.TrimSpace(value)
 	}
 	o := &outputAttributes{values: attributes, used: map[string]bool{}}
 	switch kind := o.text("type"); kind {
@@ -111,6 +88,37 @@ func (p *parser) outputLine(b *Build, image *imageOutput, line string) error {
 		return fmt.Errorf("%q is not a type", kind)
 	}
 	return errors.Join(append(o.problems, o.rest()...)...)
+}
+
+// parseAttributes reads a line of CSV with ATTRIBUTE=VALUE in each field.
+func parseAttributes(line string) (map[string]string, error) {
+	reader := csv.NewReader(strings.NewReader(line))
+	reader.TrimLeadingSpace = true
+	fields, err := reader.Read()
+	if syntax, ok := errors.AsType[*csv.ParseError](err); ok {
+		err = syntax.Err
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(fields) == 1 && !strings.Contains(fields[0], "=") { // as with docker build: a folder
+		fields = []string{"type=local", "dest=" + fields[0]}
+	}
+	attributes := map[string]string{}
+	for _, field := range fields {
+		key, value, found := strings.Cut(field, "=")
+		if key = strings.ToLower(strings.TrimSpace(key)); !found || key == "" {
+			return nil, fmt.Errorf("%q is not ATTRIBUTE=VALUE", field)
+		}
+		if strings.HasPrefix(key, "annotation") { // case counts in an annotation
+			key = strings.TrimSpace(field[:strings.IndexByte(field, '=')])
+		}
+		if _, twice := attributes[key]; twice {
+			return nil, fmt.Errorf("%s stands twice", key)
+		}
+		attributes[key] = strings.TrimSpace(value)
+	}
+	return attributes, nil
 }
 
 // outputAttributes are those of one line.
@@ -287,7 +295,7 @@ func (p *parser) annotations(b *Build) {
 	b.Manifests.Annotations = append(b.Manifests.Annotations, all...)
 	for i, e := range b.Exports {
 		if e.Type == "oci" {
-			b.Exports[i].Manifests.Annotations = append(e.Manifests.Annotations, all...)
+			b.Exports[i].Manifests.Annotations = slices.Concat(e.Manifests.Annotations, all)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package inputs
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,7 +76,7 @@ func TestParseResult(t *testing.T) {
 				{"manifest", "", "a", "1=2"}, {"index", "", "b", "x y"}, {"manifest", "linux/arm64", "b", "x y"}, {"manifest-descriptor", "", "c", ""},
 			}
 			own := []Annotation{{"index", "", "d", "e"}, {"manifest", "", "Own", "o"}}
-			s.Build.Manifests.Annotations = append(own, s.Build.Annotations...)
+			s.Build.Manifests.Annotations = slices.Concat(own, s.Build.Annotations)
 			s.Build.Exports = []Export{
 				{Type: "oci", Dest: "/github/workspace/x", Manifests: Manifests{Annotations: append([]Annotation{{"manifest", "linux/amd64", "f", "g"}}, s.Build.Annotations...)}},
 				{Type: "docker", Dest: "/github/workspace/y"},

@@ -138,7 +138,7 @@ func TestMerge(t *testing.T) {
 			t.Errorf("%d blobs were uploaded, want four configs: layers are mounted", now-uploads)
 		}
 		got := remoteIndex(t, a.client, app+"@"+pushed.Digest.String())
-		if err := validate.Index(got); err != nil {
+		if err = validate.Index(got); err != nil {
 			t.Error(err)
 		}
 		if diff := cmp.Diff([]string{"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/s390x", "unknown/unknown"}, platformsOf(t, got)); diff != "" {

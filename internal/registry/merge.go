@@ -115,9 +115,9 @@ func (c *Client) parts(ctx context.Context, ref string) ([]*Part, error) {
 		return nil, failed(err)
 	}
 	if !top.MediaType.IsIndex() {
-		part, err := c.part(ctx, parsed, top, v1.Descriptor{})
-		if err != nil {
-			return nil, failed(err)
+		part, partErr := c.part(ctx, parsed, top, v1.Descriptor{})
+		if partErr != nil {
+			return nil, failed(partErr)
 		}
 		return []*Part{part}, nil
 	}

@@ -20,17 +20,17 @@ func TestCommitTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := commitTime(dir); err == nil {
+	if got, headErr := commitTime(dir); headErr == nil {
 		t.Errorf("without a commit: got %s, want an error", got)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("content"), 0o600); err != nil {
+	if err = os.WriteFile(filepath.Join(dir, "file"), []byte("content"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	tree, err := repository.Worktree()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tree.Add("file"); err != nil {
+	if _, err = tree.Add("file"); err != nil {
 		t.Fatal(err)
 	}
 	author := object.Signature{Name: "a", Email: "a@example.com", When: time.Unix(1_500_000_000, 0)}
