@@ -135,25 +135,24 @@ func (o owner) chown(path string) error {
 func makeParents(dest string) (owner, error) {
 	parent := filepath.Dir(dest)
 	var missing []string
-	for {
-		info, err := os.Stat(parent)
-		if err == nil {
-			o := ownerOf(info)
-			for _, dir := range slices.Backward(missing) {
-				if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // for other steps to read
-					return o, err
-				}
-				if err := o.chown(dir); err != nil {
-					return o, err
-				}
-			}
-			return o, nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) || parent == filepath.Dir(parent) {
-			return owner{}, err
-		}
+	info, err := os.Stat(parent)
+	for errors.Is(err, fs.ErrNotExist) && parent != filepath.Dir(parent) {
 		missing, parent = append(missing, parent), filepath.Dir(parent)
+		info, err = os.Stat(parent)
 	}
+	if err != nil {
+		return owner{}, err
+	}
+	o := ownerOf(info)
+	for _, dir := range slices.Backward(missing) {
+		if err = os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // for other steps to read
+			return o, err
+		}
+		if err = o.chown(dir); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
 }
 
 // ownerOf is the owner of a file, if we may give files away at all.
@@ -167,7 +166,7 @@ func ownerOf(info fs.FileInfo) owner {
 
 // exportFile lets write fill a file that takes its name when it is whole.
 func (r *Result) exportFile(ctx context.Context, dest string, write func(io.Writer) error) (err error) {
-	owner, err := makeParents(dest)
+	above, err := makeParents(dest)
 	if err != nil {
 		return err
 	}
@@ -193,7 +192,7 @@ func (r *Result) exportFile(ctx context.Context, dest string, write func(io.Writ
 	if err = f.Close(); err != nil {
 		return err
 	}
-	if err = owner.chown(f.Name()); err != nil {
+	if err = above.chown(f.Name()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), dest)
@@ -202,7 +201,7 @@ func (r *Result) exportFile(ctx context.Context, dest string, write func(io.Writ
 // exportFolder lets write fill a folder. A folder that is new, or empty, takes
 // its name when it is whole; else it is written where it is.
 func (r *Result) exportFolder(_ context.Context, dest string, write func(dir string, owner owner) error) (err error) {
-	owner, err := makeParents(dest)
+	above, err := makeParents(dest)
 	if err != nil {
 		return err
 	}
@@ -226,13 +225,13 @@ func (r *Result) exportFolder(_ context.Context, dest string, write func(dir str
 			_ = os.RemoveAll(dir)
 		}
 	}()
-	if err = write(dir, owner); err != nil {
+	if err = write(dir, above); err != nil {
 		return err
 	}
 	if err = os.Chmod(dir, 0o755); err != nil { //nolint:gosec // for other steps to read
 		return err
 	}
-	if err = owner.chown(dir); err != nil {
+	if err = above.chown(dir); err != nil {
 		return err
 	}
 	return os.Rename(dir, dest)

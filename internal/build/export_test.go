@@ -90,7 +90,7 @@ func TestContent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := validate.Index(content.Index); err != nil {
+	if err = validate.Index(content.Index); err != nil {
 		t.Error(err)
 	}
 	manifest, err := content.Index.IndexManifest()
@@ -103,13 +103,13 @@ func TestContent(t *testing.T) {
 	}
 	var got []child
 	for _, desc := range manifest.Manifests {
-		image, err := content.Index.Image(desc.Digest)
-		if err != nil {
-			t.Fatal(err)
+		image, imageErr := content.Index.Image(desc.Digest)
+		if imageErr != nil {
+			t.Fatal(imageErr)
 		}
-		own, err := image.Manifest()
-		if err != nil {
-			t.Fatal(err)
+		own, imageErr := image.Manifest()
+		if imageErr != nil {
+			t.Fatal(imageErr)
 		}
 		got = append(got, child{desc.Platform.String(), desc.Annotations, own.Annotations})
 	}
@@ -160,7 +160,7 @@ func TestExportOCI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := validate.Index(index); err != nil {
+	if err = validate.Index(index); err != nil {
 		t.Error(err)
 	}
 	manifest, err := index.IndexManifest()
@@ -211,10 +211,10 @@ func TestExportDocker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := validate.Image(image); err != nil {
+	if err = validate.Image(image); err != nil {
 		t.Error(err)
 	}
-	if err := result.Export(t.Context(), build.Export{Type: build.ExportDocker, Dest: dest}); err != nil {
+	if err = result.Export(t.Context(), build.Export{Type: build.ExportDocker, Dest: dest}); err != nil {
 		t.Errorf("without a name: %v", err)
 	}
 	err = buildSmall(t, "linux/amd64", "linux/arm64").Export(t.Context(), build.Export{Type: build.ExportDocker, Dest: dest})
@@ -238,11 +238,11 @@ func TestDockerLoads(t *testing.T) {
 	}
 	const tag = "towline-export-test:v1"
 	result, dest := buildSmall(t), filepath.Join(t.TempDir(), "image.tar")
-	if err := result.Export(t.Context(), build.Export{Type: build.ExportDocker, Dest: dest, Names: []string{tag}}); err != nil {
+	if err = result.Export(t.Context(), build.Export{Type: build.ExportDocker, Dest: dest, Names: []string{tag}}); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(t.Context(), docker, "load", "-i", dest).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	if out, loadErr := exec.CommandContext(t.Context(), docker, "load", "-i", dest).CombinedOutput(); loadErr != nil {
+		t.Fatalf("%v: %s", loadErr, out)
 	}
 	t.Cleanup(func() { _ = exec.CommandContext(context.WithoutCancel(t.Context()), docker, "image", "rm", tag).Run() })
 	out, err := exec.CommandContext(t.Context(), docker, "image", "inspect", "--format", "{{.Id}} {{.Architecture}}", tag).CombinedOutput()

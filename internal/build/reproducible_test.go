@@ -16,7 +16,7 @@ import (
 // TestMain is also what a RUN step starts.
 func TestMain(m *testing.M) {
 	if code, ok := sandbox.Main(os.Args); ok {
-		os.Exit(code)
+		os.Exit(code) //nolint:forbidigo // a RUN's process ends with its code
 	}
 	m.Run()
 }

@@ -76,7 +76,7 @@ func (r *Result) unpack(ctx context.Context, image *Image, dir string, owner own
 		if err == nil {
 			err = w.Close()
 		}
-		out.CloseWithError(err)
+		_ = out.CloseWithError(err)
 		return err
 	})
 	group.Go(func() error {
@@ -84,7 +84,7 @@ func (r *Result) unpack(ctx context.Context, image *Image, dir string, owner own
 		if err == nil {
 			_, err = io.Copy(io.Discard, in) // the padding behind the last entry
 		}
-		in.CloseWithError(err)
+		_ = in.CloseWithError(err)
 		return err
 	})
 	return group.Wait()
@@ -105,12 +105,12 @@ func (r *Result) rootfs(ctx context.Context, image *Image, out *tar.Writer, edit
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		_, err := layer.Write(ctx, pipe, view.Path, layer.Compare(&layer.Index{}, index, nil), r.store.WriteOptions())
-		pipe.CloseWithError(err)
+		_ = pipe.CloseWithError(err)
 		return err
 	})
 	group.Go(func() error {
 		err := copyTar(out, in, edit)
-		in.CloseWithError(err)
+		_ = in.CloseWithError(err)
 		return err
 	})
 	return group.Wait()
