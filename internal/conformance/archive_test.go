@@ -70,7 +70,7 @@ func tarOf(out io.Writer, folder string) error {
 			return err
 		}
 		header.Uname, header.Gname = "", ""
-		if err := w.WriteHeader(header); err != nil || !info.Mode().IsRegular() {
+		if err = w.WriteHeader(header); err != nil || !info.Mode().IsRegular() {
 			return err
 		}
 		data, err := os.ReadFile(path)

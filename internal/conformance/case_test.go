@@ -31,6 +31,7 @@ import (
 //	no-cache, add-host HOST=IP, ulimit NAME=SOFT:HARD, shm-size BYTES
 //	error TEXT: the build must fail with a message that holds TEXT
 //	refused SANDBOX|towline TEXT: so must Towline's build, although BuildKit's does not
+//	buildkit-refuses TEXT: so must BuildKit's build, although Towline's does not
 //
 // A file "want.towline", or "want." and a sandbox, holds what Towline makes of the
 // case where that differs. Each such case is named in docs/dockerfile-support.md.
@@ -265,7 +266,7 @@ func (c *testCase) prepare(dir string, d []string) error {
 func known(d []string) error {
 	counts := map[string]int{
 		"arg": 2, "label": 2, "secret": 3, "target": 2, "dockerfile": 2, "context": 2, "server": 1, "mtime": 3,
-		"no-cache": 1, "add-host": 2, "ulimit": 2, "shm-size": 2, "error": 2, "refused": 3, "platform": 2,
+		"no-cache": 1, "add-host": 2, "ulimit": 2, "shm-size": 2, "error": 2, "refused": 3, "buildkit-refuses": 2, "platform": 2,
 	}
 	if counts[d[0]] != len(d) {
 		return errors.New("no such directive")

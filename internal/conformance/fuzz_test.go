@@ -17,6 +17,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/towline/towline/internal/build/sandbox"
+	"github.com/towline/towline/internal/imagetest"
 )
 
 var (
@@ -38,7 +39,7 @@ func TestDifferential(t *testing.T) {
 	}
 	requireDocker(t)
 	s := newSuite(t)
-	s.describer.NoAttributes = true
+	s.describe(t, imagetest.Describer{Names: s.bases.contents, Context: contextTime(), NoAttributes: true})
 	o := startOracle(t, s)
 	end := time.Now().Add(*fuzzFor)
 	built, failing, different := 0, 0, 0
@@ -49,13 +50,13 @@ func TestDifferential(t *testing.T) {
 			writeCase(t, filepath.Join(dir, "namespaces", "cases"), c)
 			writeCase(t, filepath.Join(dir, "in-place", "cases"), c)
 		}
-		order := order{Server: s.server, Contents: s.bases.contents, NoAttributes: true, Names: slices.Sorted(maps.Keys(cases))}
+		todo := order{Server: s.server, Contents: s.bases.contents, NoAttributes: true, Names: slices.Sorted(maps.Keys(cases))}
 		wanted := o.buildAll(t, dir, cases)
-		order.Sandbox = sandbox.Namespaces
-		inNamespaces := s.outcomes(t, filepath.Join(dir, "namespaces"), order, s.inNamespaces)
-		order.Sandbox = sandbox.InPlace
-		inPlace := s.outcomes(t, filepath.Join(dir, "in-place"), order, s.inContainer)
-		for _, name := range order.Names {
+		todo.Sandbox = sandbox.Namespaces
+		inNamespaces := s.outcomes(t, filepath.Join(dir, "namespaces"), todo, s.inNamespaces)
+		todo.Sandbox = sandbox.InPlace
+		inPlace := s.outcomes(t, filepath.Join(dir, "in-place"), todo, s.inContainer)
+		for _, name := range todo.Names {
 			built++
 			if wanted[name].Error != "" {
 				failing++

@@ -108,7 +108,7 @@ func (m *maker) instruction() {
 	case 5:
 		m.line("COPY %s<<EOF %s\ntext $A\nEOF", m.flags("chown", "chmod"), m.place())
 	case 6:
-		m.line("COPY %s--parents %s %s/", m.flags("chown", "exclude"), m.of("d/x", "d/./e", "**/x", "e/f/g f", "./d/./*"), m.place())
+		m.line("COPY %s--parents %s %s/", m.flags("chown"), m.of("d/x", "d/./e", "**/x", "e/f/g f", "./d/./*"), m.place())
 	default:
 		m.line("COPY %s%s%s %s%s", m.flags("chown", "chmod", "link", "exclude"), m.source(), m.of("", "", " g"), m.place(), m.of("", "/"))
 	}

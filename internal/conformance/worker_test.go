@@ -64,11 +64,11 @@ func obey(ctx context.Context, entry sandbox.Entry, file string) error {
 		return err
 	}
 	var o order
-	if err := json.Unmarshal(data, &o); err != nil {
+	if err = json.Unmarshal(data, &o); err != nil {
 		return err
 	}
 	state := filepath.Join(o.Work, "sandbox")
-	if err := os.MkdirAll(state, 0o700); err != nil {
+	if err = os.MkdirAll(state, 0o700); err != nil {
 		return err
 	}
 	box, _, err := sandbox.Choose(ctx, o.Sandbox, sandbox.Options{StateDir: state, Executable: entry.Executable})
