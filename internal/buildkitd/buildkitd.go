@@ -89,7 +89,7 @@ func (d *Daemon) Control(ctx context.Context, args ...string) (string, error) {
 // Stop ends the daemon, removes what it kept and gives its log.
 func (d *Daemon) Stop() (log string, err error) {
 	_ = d.cmd.Process.Signal(os.Interrupt)
-	<-d.done // an error that only says that it had a signal
+	<-d.done //nolint:errcheck // it only says that there was a signal
 	return d.log.String(), os.RemoveAll(d.dir)
 }
 
