@@ -300,21 +300,29 @@ func explain(ctx context.Context, err error, display string) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	line := lineOf(err)
 	if known, ok := errors.AsType[*problem.Error](err); ok {
-		if known.File != "" {
+		if known.File != "" || line > 0 {
 			known.File = display
+		}
+		if known.Line == 0 {
+			known.Line = line
 		}
 		return known
 	}
-	p := &problem.Error{Op: "build " + display, Err: innermost(err), File: display}
+	return &problem.Error{Op: "build " + display, Err: innermost(err), File: display, Line: line}
+}
+
+// lineOf is the line of the Dockerfile that the frontend found an error at, or 0.
+func lineOf(err error) int {
 	for _, source := range errdefs.Sources(err) {
 		for _, r := range source.Ranges {
-			if p.Line == 0 && r.Start != nil {
-				p.Line = int(r.Start.Line)
+			if r.Start != nil {
+				return int(r.Start.Line)
 			}
 		}
 	}
-	return p
+	return 0
 }
 
 // innermost takes wrappers off that add no words.
