@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/towline/towline/internal/build"
@@ -79,7 +80,11 @@ func (s *Step) names() []string {
 	}
 	var names []string
 	for _, tag := range s.settings.Build.Tags {
-		names = append(names, tag.String())
+		full := tag.String()
+		if rest, hub := strings.CutPrefix(full, name.DefaultRegistry+"/"); hub {
+			full = "docker.io/" + rest // as people, and docker build, write it
+		}
+		names = append(names, full)
 	}
 	return names
 }
