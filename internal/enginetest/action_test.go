@@ -3,9 +3,11 @@ package enginetest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,7 +132,8 @@ func (c *cloud) checkDeployed(t *testing.T, r result) v1.Image {
 	return img
 }
 
-// checkAnswer starts an image under Docker and asks it for a page, or for its output.
+// checkAnswer starts an image under Docker and asks the first port that it exposes
+// for a page, or the image for its output.
 func checkAnswer(t *testing.T, img v1.Image, path, want string) {
 	t.Helper()
 	tag, err := name.NewTag("towline-enginetest-" + unique(t) + ":latest")
@@ -157,7 +160,17 @@ func checkAnswer(t *testing.T, img v1.Image, path, want string) {
 		docker("rmi", tag.String())
 		return
 	}
-	id := docker("run", "--detach", "--publish", "127.0.0.1::8080", tag.String())
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := slices.Sorted(maps.Keys(config.Config.ExposedPorts))
+	if len(ports) == 0 {
+		t.Fatal("image exposes no port")
+	}
+	// Docker lets everybody have ports below 1024, the kernel and Amazon ECS do not.
+	id := docker("run", "--detach", "--sysctl", "net.ipv4.ip_unprivileged_port_start=1024",
+		"--publish", "127.0.0.1::"+ports[0], tag.String())
 	t.Cleanup(func() {
 		// t.Context has ended here.
 		logs, _ := exec.Command("docker", "logs", id).CombinedOutput() //nolint:noctx // a clean-up has none
@@ -167,7 +180,7 @@ func checkAnswer(t *testing.T, img v1.Image, path, want string) {
 		_ = exec.Command("docker", "rm", "--force", "--volumes", id).Run() //nolint:noctx // a clean-up has none
 		_ = exec.Command("docker", "rmi", "--force", tag.String()).Run()   //nolint:noctx // a clean-up has none
 	})
-	address, _, _ := strings.Cut(docker("port", id, "8080/tcp"), "\n")
+	address, _, _ := strings.Cut(docker("port", id, ports[0]), "\n")
 	got, err := get(t.Context(), "http://"+address+path)
 	if err != nil {
 		t.Fatal(err)

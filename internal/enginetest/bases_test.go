@@ -121,6 +121,11 @@ func (b base) load(ctx context.Context, cache string) (v1.Image, error) {
 			return nil, err
 		}
 	}
+	return onlyImage(dir)
+}
+
+// onlyImage gives the image in an OCI layout that holds one.
+func onlyImage(dir string) (v1.Image, error) {
 	index, err := layout.ImageIndexFromPath(dir)
 	if err != nil {
 		return nil, err

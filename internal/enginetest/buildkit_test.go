@@ -54,6 +54,8 @@ func (b *buildkit) build(t *testing.T, dir string, args map[string]string) v1.Im
 		"build", "--progress=plain", "--frontend=dockerfile.v0",
 		"--local=context=" + dir, "--local=dockerfile=" + dir,
 		"--output=type=image,push=true,registry.insecure=true,name=" + ref,
+		// With it a "# syntax=" line fetches no other frontend.
+		"--opt=cmdline=dockerfile.v0",
 	}
 	for key, value := range args {
 		cmd = append(cmd, "--opt=build-arg:"+key+"="+value)
