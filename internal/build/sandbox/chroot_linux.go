@@ -53,6 +53,7 @@ func (*chroot) Name() string { return "chroot" }
 func (c *chroot) Run(ctx context.Context, root string, p Process, mounts []Mount) (result Result, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	defer deaf()()
 	if err = systemFolders(root); err != nil {
 		return result, err
 	}

@@ -64,6 +64,7 @@ func (*inPlace) Name() string { return "in place" }
 func (s *inPlace) Run(ctx context.Context, root string, p Process, mounts []Mount) (result Result, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer deaf()()
 	if err = systemFolders(root); err != nil {
 		return result, err
 	}
