@@ -49,7 +49,7 @@ func (f *Folder) Close() error {
 
 // hold locks a folder that is still there.
 func hold(dir string) (_ *os.File, err error) {
-	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0) //nolint:gosec // a folder of our own
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func hold(dir string) (_ *os.File, err error) {
 			_ = f.Close()
 		}
 	}()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, err
 	}
 	here, err := f.Stat()

@@ -77,7 +77,7 @@ func freeSpace(dir string) (bytes, files uint64, known bool) {
 	if st.Files == 0 {
 		files = 1 // Inodes are made as they are needed, as on btrfs.
 	}
-	return st.Bavail * uint64(st.Bsize), files, true //nolint:gosec // a size
+	return st.Bavail * uint64(st.Bsize), files, true
 }
 
 func inBytes(n uint64) string {

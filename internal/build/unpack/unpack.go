@@ -41,7 +41,7 @@ type Owner struct{ UID, GID int }
 func IsArchive(path string) (bool, error) {
 	info, err := os.Lstat(path)
 	if err != nil || !info.Mode().IsRegular() {
-		return false, nil //nolint:nilerr // as with BuildKit, whoever copies it says what is wrong
+		return false, nil // As with BuildKit, whoever copies it says what is wrong.
 	}
 	f, err := os.Open(path) //nolint:gosec // the caller resolved it
 	if err != nil {
@@ -50,7 +50,7 @@ func IsArchive(path string) (bool, error) {
 	defer f.Close() //nolint:errcheck // only read from
 	plain, err := decompress(f)
 	if err != nil {
-		return false, nil //nolint:nilerr // it only begins like an archive
+		return false, nil // It only begins like an archive.
 	}
 	defer plain.Close() //nolint:errcheck // only read from
 	_, err = tar.NewReader(plain).Next()

@@ -37,23 +37,23 @@ func symlink(name, to string) tar.Header {
 }
 
 // pack makes a tar of headers, owned by whoever runs the tests.
-func pack(t testing.TB, headers ...tar.Header) []byte {
-	t.Helper()
+func pack(tb testing.TB, headers ...tar.Header) []byte {
+	tb.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, h := range headers {
 		h.Uid, h.Gid, h.ModTime, h.Format = os.Geteuid(), os.Getegid(), time.Unix(1_000_000_000, 0), tar.FormatPAX
 		if err := w.WriteHeader(&h); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if h.Size > 0 {
 			if _, err := io.WriteString(w, "evil"); err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 		}
 	}
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b.Bytes()
 }
@@ -62,33 +62,33 @@ func pack(t testing.TB, headers ...tar.Header) []byte {
 // to unpack to, with links that were there before.
 type world struct{ outside, root string }
 
-func newWorld(t testing.TB) world {
-	t.Helper()
-	outside := t.TempDir()
+func newWorld(tb testing.TB) world {
+	tb.Helper()
+	outside := tb.TempDir()
 	w := world{outside: outside, root: filepath.Join(outside, "root")}
 	for _, path := range []string{"sub", "root/real", "root/usr/lib"} {
 		if err := os.MkdirAll(filepath.Join(outside, path), 0o755); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	for _, path := range []string{"secret", "sub/more", "root/real/kept"} {
 		if err := os.WriteFile(filepath.Join(outside, path), []byte("safe"), 0o600); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	for name, to := range map[string]string{
 		"out": outside, "outfile": filepath.Join(outside, "secret"), "up": "..", "upfile": "../secret", "lib": "/usr/lib", "loop": "loop", "deep": "real/../../sub",
 	} {
 		if err := os.Symlink(to, filepath.Join(w.root, name)); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return w
 }
 
 // state describes all that is outside the root.
-func (w world) state(t testing.TB) map[string]string {
-	t.Helper()
+func (w world) state(tb testing.TB) map[string]string {
+	tb.Helper()
 	state := map[string]string{}
 	err := filepath.WalkDir(w.outside, func(path string, entry os.DirEntry, err error) error {
 		if err != nil {
@@ -113,7 +113,7 @@ func (w world) state(t testing.TB) map[string]string {
 		return nil
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return state
 }
@@ -216,24 +216,25 @@ func TestCompressions(t *testing.T) {
 	t.Parallel()
 	plain := pack(t, dir("d"), file("d/file"))
 	tests := map[string]struct {
-		content func(t *testing.T) []byte
+		content func(*testing.T) []byte
 		fails   string
 		not     bool
 	}{
-		"plain": {content: func(*testing.T) []byte { return plain }},
-		"gzip":  {content: func(t *testing.T) []byte { return gzipped(t, plain) }},
+		"plain": {content: func(t *testing.T) []byte { t.Helper(); return plain }},
+		"gzip":  {content: func(t *testing.T) []byte { t.Helper(); return gzipped(t, plain) }},
 		"gzip in two members": {content: func(t *testing.T) []byte {
+			t.Helper()
 			return append(gzipped(t, plain[:600]), gzipped(t, plain[600:])...)
 		}},
-		"zstd":                  {content: func(t *testing.T) []byte { return zstdOf(t, plain, 8<<20) }},
+		"zstd":                  {content: func(t *testing.T) []byte { t.Helper(); return zstdOf(t, plain, 8<<20) }},
 		"bzip2":                 {content: fromFile("a.tar.bz2")},
 		"xz":                    {content: fromFile("a.tar.xz")},
 		"a dictionary of 1 GiB": {content: fromFile("dictionary-of-1GiB.tar.xz"), not: true, fails: "dictionary size exceeds max"},
-		"a window of 512 MiB":   {content: func(t *testing.T) []byte { return zstdOf(t, plain, 512<<20) }, not: true, fails: "window size exceeded"},
-		"cut off":               {content: func(t *testing.T) []byte { return gzipped(t, plain)[:60] }, not: true, fails: "unexpected EOF"},
-		"no archive":            {content: func(*testing.T) []byte { return []byte(strings.Repeat("no archive", 100)) }, not: true, fails: "invalid tar header"},
-		"gzip of no archive":    {content: func(t *testing.T) []byte { return gzipped(t, []byte("text")) }, not: true, fails: "unexpected EOF"},
-		"empty":                 {content: func(*testing.T) []byte { return nil }, not: true},
+		"a window of 512 MiB":   {content: func(t *testing.T) []byte { t.Helper(); return zstdOf(t, plain, 512<<20) }, not: true, fails: "window size exceeded"},
+		"cut off":               {content: func(t *testing.T) []byte { t.Helper(); return gzipped(t, plain)[:60] }, not: true, fails: "unexpected EOF"},
+		"no archive":            {content: func(t *testing.T) []byte { t.Helper(); return []byte(strings.Repeat("no archive", 100)) }, not: true, fails: "invalid tar header"},
+		"gzip of no archive":    {content: func(t *testing.T) []byte { t.Helper(); return gzipped(t, []byte("text")) }, not: true, fails: "unexpected EOF"},
+		"empty":                 {content: func(t *testing.T) []byte { t.Helper(); return nil }, not: true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
