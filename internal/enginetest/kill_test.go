@@ -73,7 +73,7 @@ func TestKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // not for secrets
+	random := rand.New(rand.NewPCG(seed, 0))
 	before := k.outside(t)
 	rounds, left := 0, 0
 	for ; rounds < 5 || rounds < 40 && time.Since(begun) < 25*time.Second; rounds++ {
@@ -99,7 +99,7 @@ type killed struct{ program, folder, temp string }
 func newKilled(t *testing.T) killed {
 	t.Helper()
 	k := killed{program: filepath.Join(t.TempDir(), "towline"), folder: t.TempDir(), temp: filepath.Join(t.TempDir(), "temporary")}
-	make := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", k.program, ".") //nolint:gosec // our own
+	make := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", k.program, ".")
 	make.Dir = filepath.Join("..", "..")
 	make.Env = append(make.Environ(), "CGO_ENABLED=0")
 	if _, err := output(make); err != nil {
@@ -154,12 +154,12 @@ func killBase(t *testing.T) v1.Image {
 	image := empty.Image
 	for _, entries := range [][]imagetest.Entry{tools, many} {
 		var b bytes.Buffer
-		if err := imagetest.WriteTar(&b, entries); err != nil {
+		if err = imagetest.WriteTar(&b, entries); err != nil {
 			t.Fatal(err)
 		}
-		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
-		if err != nil {
-			t.Fatal(err)
+		layer, layerErr := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+		if layerErr != nil {
+			t.Fatal(layerErr)
 		}
 		if image, err = mutate.AppendLayers(image, layer); err != nil {
 			t.Fatal(err)
@@ -179,7 +179,7 @@ func killBase(t *testing.T) v1.Image {
 }
 
 func (k killed) command(ctx context.Context) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, k.program, "rehearse", "--workflow", filepath.Join(k.folder, "workflow.yml"), k.folder) //nolint:gosec // our own
+	cmd := exec.CommandContext(ctx, k.program, "rehearse", "--workflow", filepath.Join(k.folder, "workflow.yml"), k.folder)
 	cmd.Env = []string{"PATH=" + environ("PATH"), "TMPDIR=" + k.temp}
 	return cmd
 }

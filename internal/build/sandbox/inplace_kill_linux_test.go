@@ -31,7 +31,7 @@ func TestInPlaceKilled(t *testing.T) {
 		"killed, as another user": {Script: "echo %s; sleep 0.%02d; kill -9 -1; exit 3", Process: Process{User: "app"}},
 	}
 	const seed = 1
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // not for secrets
+	random := rand.New(rand.NewPCG(seed, 0))
 	var steps []step
 	var names []string
 	for range 3 {
@@ -100,7 +100,7 @@ func TestMoveAllFails(t *testing.T) {
 		if moved := len(w.journal.done); moved != min(failing, entries) {
 			t.Errorf("failing at %d: %d moved", failing, moved)
 		}
-		if err := w.journal.undo(); err != nil {
+		if err = w.journal.undo(); err != nil {
 			t.Errorf("failing at %d: undo: %v", failing, err)
 		}
 		found, err := os.ReadDir(from)
