@@ -210,7 +210,7 @@ func describe(t *testing.T, out io.Writer, image v1.Image) {
 			if h.Linkname != "" {
 				fmt.Fprintf(out, " -> %s", h.Linkname)
 			}
-			fmt.Fprintln(out)
+			fmt.Fprintf(out, "\n")
 		}
 	}
 }

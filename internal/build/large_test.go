@@ -99,7 +99,7 @@ func TestLargeFile(t *testing.T) {
 		t.Errorf("memory grew by %d and %d MiB, want at most 200", grown, again)
 	}
 	var st unix.Stat_t
-	if err := unix.Stat(filepath.Join(dir, "large"), &st); err != nil {
+	if err = unix.Stat(filepath.Join(dir, "large"), &st); err != nil {
 		t.Fatal(err)
 	}
 	if st.Size != size || st.Blocks*512 > 2<<20 {
@@ -189,25 +189,25 @@ func TestEngineTakesLayers(t *testing.T) {
 	in, out := io.Pipe()
 	load.Stdin = in
 	go func() { out.CloseWithError(tarball.Write(tag, image, out)) }()
-	if said, err := load.CombinedOutput(); err != nil {
-		t.Fatalf("docker load: %v\n%s", err, said)
+	if said, loadErr := load.CombinedOutput(); loadErr != nil {
+		t.Fatalf("docker load: %v\n%s", loadErr, said)
 	}
 	t.Cleanup(func() { _ = exec.Command("docker", "rmi", "--force", tag.String()).Run() }) //nolint:noctx // the test's context has ended
 	id, err := exec.CommandContext(t.Context(), "docker", "create", tag.String(), "/none").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = exec.Command("docker", "rm", strings.TrimSpace(string(id))).Run() })   //nolint:noctx,gosec // the test's context has ended
-	export := exec.CommandContext(t.Context(), "docker", "export", strings.TrimSpace(string(id))) //nolint:gosec // an id of the engine's
+	t.Cleanup(func() { _ = exec.Command("docker", "rm", strings.TrimSpace(string(id))).Run() }) //nolint:noctx // the test's context has ended
+	export := exec.CommandContext(t.Context(), "docker", "export", strings.TrimSpace(string(id)))
 	tar, err := export.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := export.Start(); err != nil {
+	if err = export.Start(); err != nil {
 		t.Fatal(err)
 	}
 	theirs, ours := t.TempDir(), t.TempDir()
-	if err := errors.Join(theirUnpack(t.Context(), theirs, tar), export.Wait()); err != nil {
+	if err = errors.Join(theirUnpack(t.Context(), theirs, tar), export.Wait()); err != nil {
 		t.Fatal(err)
 	}
 	layers, err := image.Layers()

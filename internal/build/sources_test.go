@@ -339,9 +339,9 @@ func TestLayout(t *testing.T) {
 	for name, value := range map[string]string{"tag": dir + ":one", "digest": dir + "@" + digest.String(), "index": dir} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := sourceBuild(t, "FROM debian\nCOPY Dockerfile /new\n", build.Options{Contexts: map[string]string{"docker.io/library/debian:latest": "oci-layout://" + value}})
-			if err != nil {
-				t.Fatal(err)
+			got, buildErr := sourceBuild(t, "FROM debian\nCOPY Dockerfile /new\n", build.Options{Contexts: map[string]string{"docker.io/library/debian:latest": "oci-layout://" + value}})
+			if buildErr != nil {
+				t.Fatal(buildErr)
 			}
 			if len(got) != 2 || !strings.HasPrefix(got[0], "from-layout ") {
 				t.Errorf("got %q", got)

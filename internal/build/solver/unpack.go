@@ -92,7 +92,7 @@ func (u *unpacker) unpack(ctx context.Context, from, to string, userMount, group
 		t := time.Unix(0, action.Timestamp)
 		at = &t
 	}
-	if _, err := fscopy.MkdirAll(dest, 0o755, chown, at); err != nil {
+	if _, err = fscopy.MkdirAll(dest, 0o755, chown, at); err != nil {
 		return false, fmt.Errorf("%s: %w", action.Dest, err)
 	}
 	f, err := os.Open(path) //nolint:gosec // resolved below the source's root
