@@ -41,7 +41,7 @@ func TestNamespacesProcess(t *testing.T) {
 		"user by number":       {script: "id; echo $HOME", process: Process{User: "77:88"}, want: "uid=77 gid=88 groups=88\n/\n"},
 		"home of its own":      {script: "echo $HOME", process: Process{Env: []string{"PATH=/bin", "HOME=/mine"}}, want: "/mine\n"},
 		"no other environment": {script: "env | sed s/=.*// | sort | tr '\n' ' '", want: "HOME PATH PWD SHLVL "},
-		"working directory":    {script: "pwd; stat -c %a:%u .", process: Process{Cwd: "/made/for/it", User: "app"}, want: "/made/for/it\n755:0\n"},
+		"working directory":    {script: "pwd; stat -c %a:%u .", process: Process{Cwd: "/made/for/it", User: "app"}, want: "/made/for/it\n755:1000\n"},
 		"hostname":             {script: "hostname; grep -c box1 /etc/hosts", process: Process{Hostname: "box1"}, want: "box1\n1\n"},
 		"default hostname":     {script: "hostname", want: "buildkitsandbox\n"},
 		"extra hosts":          {script: "tail -n 1 /etc/hosts", process: Process{ExtraHosts: []HostIP{{Host: "db", IP: "10.0.0.9"}}}, want: "10.0.0.9\tdb\n"},
