@@ -41,9 +41,7 @@ EOF
 // buildSmall builds smallDockerfile for platforms.
 func buildSmall(t *testing.T, platforms ...string) *build.Result {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("building keeps owners, which needs root")
-	}
+	requireRoot(t)
 	dir := t.TempDir()
 	write := func(path, content string) {
 		if err := os.WriteFile(filepath.Join(dir, path), []byte(content), 0o600); err != nil {

@@ -275,18 +275,6 @@ func buildSteps(t *testing.T, s steps, names ...string) *build.Result {
 	return result
 }
 
-// requireRoot skips a test that makes files of other users, but not in CI.
-func requireRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("TOWLINE_CI") == "1" { //nolint:forbidigo // the switch for tests that must not be skipped
-		t.Fatal("needs root")
-	}
-	t.Skip("needs root")
-}
-
 // TestFidelity holds that layers carry what a filesystem can. The judge is
 // containerd: its own unpacking of base and layers has to give what the steps do to
 // its unpacking of the base. So does ours.

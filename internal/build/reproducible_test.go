@@ -25,9 +25,7 @@ func TestMain(m *testing.M) {
 // and wherever it is built.
 func TestReproducible(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("building keeps owners, which needs root")
-	}
+	requireRoot(t)
 	tests := map[string]struct {
 		dockerfile string
 		runs       bool

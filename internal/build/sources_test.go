@@ -173,9 +173,7 @@ func entries(t *testing.T, image v1.Image) []string {
 // sourceBuild builds a Dockerfile with what opts say besides.
 func sourceBuild(t *testing.T, dockerfile string, opts build.Options) ([]string, error) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("building keeps owners, which needs root")
-	}
+	requireRoot(t)
 	if opts.Context == "" {
 		dir := t.TempDir()
 		writeFiles(t, dir, map[string]string{"Dockerfile": dockerfile})

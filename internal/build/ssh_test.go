@@ -25,9 +25,7 @@ import (
 // the key is left in the image. In place is tested in a container, elsewhere.
 func TestSSHMount(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("building keeps owners, which needs root")
-	}
+	requireRoot(t)
 	client := filepath.Join(t.TempDir(), "client")
 	compile := exec.CommandContext(t.Context(), "go", "build", "-o", client, "./testdata/agentclient")
 	compile.Env = append(compile.Environ(), "CGO_ENABLED=0")
