@@ -1,0 +1,138 @@
+package step_test
+
+import (
+	"regexp"
+	"slices"
+	"sort"
+	"strings"
+)
+
+// normalizer replaces what no two runs have alike.
+func normalizer(paths ...string) func(string) string {
+	var pairs []string
+	for i, path := range paths {
+		pairs = append(pairs, path, []string{"$DIR", "$WORKSPACE", "$TMP"}[i])
+	}
+	sortPairs(pairs)
+	replacer := strings.NewReplacer(pairs...)
+	patterns := []struct {
+		pattern *regexp.Regexp
+		with    string
+	}{
+		{regexp.MustCompile(`(?m)^::add-mask::.*\n`), ""}, // some come from requests that run side by side
+		{regexp.MustCompile(`(?m)^::stop-commands::\w{26}$`), "::stop-commands::TOKEN"},
+		{regexp.MustCompile(`(?m)^::[A-Z0-9]{26}::$`), "::TOKEN::"},
+		{regexp.MustCompile(`towline_[A-Z0-9]{26}`), "EOF"},
+		{regexp.MustCompile(`sha256:[0-9a-f]{12,64}`), "sha256:DIGEST"},
+		// What platforms share bears the name of the one that asked first.
+		{regexp.MustCompile(`\[linux/\w+ `), "[PLATFORM "},
+		{regexp.MustCompile(`"size":\d+`), `"size":SIZE`},
+		{regexp.MustCompile(`\b\d+(\.\d+)? (B|kB|MB)\b`), "SIZE"},
+		{regexp.MustCompile(`\b(\d+m\d\ds|\d+\.\d+s)\b`), "TIME"},
+		{regexp.MustCompile(`\b(SIZE|TIME) +`), "$1  "},
+		{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "TASK"},
+		{regexp.MustCompile(`\(request [^)]*\)`), "(request ID)"},
+		{regexp.MustCompile(`: (config|layer) sha256:DIGEST: POST`), ": BLOB: POST"}, // the first that fails
+		// Whether a side container has ended when ECS is asked is chance.
+		{regexp.MustCompile(`(?m)^ *container proxy: exit.*\n`), ""},
+		{regexp.MustCompile(`(?m)^::TOKEN::\n::stop-commands::TOKEN\n`), ""},
+	}
+	return func(text string) string {
+		text = replacer.Replace(text)
+		for _, p := range patterns {
+			text = p.pattern.ReplaceAllString(text, p.with)
+		}
+		return sortTransfers(pullsFirst(sortDeployment(text)))
+	}
+}
+
+// sortPairs puts longer paths first, as one may hold the other.
+func sortPairs(pairs []string) {
+	sort.Sort(byLength(pairs))
+}
+
+type byLength []string
+
+func (b byLength) Len() int           { return len(b) / 2 }
+func (b byLength) Less(i, j int) bool { return len(b[2*i]) > len(b[2*j]) }
+func (b byLength) Swap(i, j int) {
+	b[2*i], b[2*j] = b[2*j], b[2*i]
+	b[2*i+1], b[2*j+1] = b[2*j+1], b[2*i+1]
+}
+
+// pullsFirst puts the layers of bases before the build's steps: beside which of
+// them they arrive is chance.
+func pullsFirst(text string) string {
+	const sandbox, end = "\nsandbox ", "::endgroup::\n"
+	before, rest, found := strings.Cut(text, sandbox)
+	name, rest, _ := strings.Cut(rest, "\n")
+	steps, after, ended := strings.Cut(rest, end)
+	if !found || !ended {
+		return text
+	}
+	var pulls, others string
+	for line := range strings.Lines(steps) {
+		if strings.HasPrefix(line, "pulled ") {
+			pulls += line
+		} else {
+			others += line
+		}
+	}
+	return before + sandbox + name + "\n" + pulls + others + end + after
+}
+
+// sortTransfers sorts neighbouring lines about layers, which move side by side.
+func sortTransfers(text string) string {
+	lines := strings.SplitAfter(text, "\n")
+	moves := regexp.MustCompile(`^(pushed|exists|mounted|pulled) +(layer|config) `)
+	for from := 0; from < len(lines); from++ {
+		to := from
+		for to < len(lines) && moves.MatchString(lines[to]) {
+			to++
+		}
+		if to > from {
+			sort.Strings(lines[from:to])
+			from = to
+		}
+	}
+	return strings.Join(lines, "")
+}
+
+// sortDeployment brings what happened during a deployment into one order, each
+// thing once. Polls come at random moments: which of the states in between they
+// see, and what together, varies.
+func sortDeployment(text string) string {
+	before, rest, found := strings.Cut(text, "::group::Deployment\n")
+	during, after, ended := strings.Cut(rest, "::endgroup::\n")
+	if !found || !ended {
+		return text
+	}
+	var blocks []string
+	for line := range strings.Lines(during) {
+		switch {
+		case strings.HasPrefix(line, "::"), strings.HasPrefix(line, "waiting "):
+		case strings.HasPrefix(line, " ") && len(blocks) > 0:
+			blocks[len(blocks)-1] += line
+		case (strings.HasPrefix(line, "why ") || strings.HasPrefix(line, "to do ")) && len(blocks) > 0:
+			blocks[len(blocks)-1] += line
+		case !slices.Contains(blocks, line):
+			blocks = append(blocks, line)
+		}
+	}
+	blocks = slices.DeleteFunc(blocks, func(block string) bool {
+		return strings.HasPrefix(block, "rollback") && strings.Contains(block, "by ECS itself") // seen while under way, or not
+	})
+	last := blocks[len(blocks)-1]
+	blocks = blocks[:len(blocks)-1]
+	order := []string{"started", "joined", "see", "event", "failed", "last lines", "rollback", "unchanged", "left", "ended"}
+	rank := func(block string) int {
+		return slices.IndexFunc(order, func(verb string) bool { return strings.HasPrefix(block, verb) })
+	}
+	slices.SortStableFunc(blocks, func(a, b string) int {
+		if strings.HasPrefix(a, "event") && strings.HasPrefix(b, "event") {
+			return strings.Compare(a, b)
+		}
+		return rank(a) - rank(b)
+	})
+	return before + "::group::Deployment\n" + regexp.MustCompile(`(?m)^event      \d\d:\d\d:\d\d`).ReplaceAllString(strings.Join(blocks, ""), "event      TIME") + last + "::endgroup::\n" + after
+}
