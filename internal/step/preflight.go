@@ -1,0 +1,95 @@
+package step
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/taskdef"
+)
+
+// preflight reads what later phases depend on, side by side, so that what
+// cannot work fails before the build. It finds everything that is wrong at once.
+func (s *Step) preflight(ctx context.Context) error {
+	if err := s.openRegistry(); err != nil {
+		return err
+	}
+	var group errgroup.Group
+	var targets, image, service error
+	group.Go(func() error { targets = s.findTargets(ctx); return nil })
+	group.Go(func() error { image = s.findImage(ctx); return nil })
+	group.Go(func() error { service = s.findService(ctx); return nil })
+	_ = group.Wait() // each keeps its own error, so that both are told
+	if err := errors.Join(targets, image, service); err != nil {
+		return err
+	}
+	for i, ref := range s.merged {
+		s.report.Say("found", "image "+ref, s.product.platforms[i].String())
+	}
+	if s.deployer == nil {
+		return nil
+	}
+	return s.chooseContainer()
+}
+
+// findService reads the service, what it runs, and the base task definition.
+func (s *Step) findService(ctx context.Context) error {
+	if !s.settings.Registers() {
+		return nil
+	}
+	d := s.settings.Deployment
+	s.deployer = deploy.New(deploy.Options{
+		Config: s.session.Config, Cluster: d.Cluster, Service: d.Service,
+		Wait: d.WaitForServiceStability, WaitLimit: d.WaitFor, RollbackOnFailure: d.RollbackOnFailure,
+		Events: s.report.Deploy,
+	})
+	if !s.settings.Deploys() {
+		return nil
+	}
+	service, err := s.deployer.Service(ctx)
+	if err != nil {
+		return err
+	}
+	s.currentARN = service.TaskDefinitionARN
+	answer, err := s.deployer.TaskDefinition(ctx, service.TaskDefinitionARN)
+	if err != nil {
+		return err
+	}
+	if s.current, err = taskdef.Described(answer); err != nil {
+		return fmt.Errorf("task definition %s: %w", service.TaskDefinitionARN, err)
+	}
+	s.report.Say("found", "service "+service.Name, "cluster "+service.ClusterName,
+		fmt.Sprintf("%d of %d tasks running", service.Running, service.Desired), "task definition "+lastPart(service.TaskDefinitionARN))
+	if s.settings.Task.TaskDefinition == "" {
+		s.base = s.current
+	}
+	return nil
+}
+
+// chooseContainer finds the container that gets the image, and refuses an image
+// that its tasks could not run.
+func (s *Step) chooseContainer() error {
+	if s.settings.Task.Image == "" && !s.settings.Builds() && !s.settings.Merges() {
+		return nil // the task definition is deployed as it stands
+	}
+	repository := taskdef.Repository(s.settings.Task.Image)
+	if targets := slices.Concat(s.refs, s.repositories); len(targets) > 0 {
+		repository = taskdef.Repository(targets[0])
+	}
+	container, err := s.base.Pick(s.settings.Task.ContainerName, repository)
+	if err != nil {
+		return err
+	}
+	s.container = container
+	if s.settings.Builds() || s.settings.Merges() {
+		if err := s.checkPlatform(); err != nil {
+			return err
+		}
+	}
+	s.report.Say("found", "container "+container, "task definition "+s.base.Family())
+	return nil
+}
