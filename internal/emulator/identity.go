@@ -28,6 +28,9 @@ type Role struct {
 	// Policy lists the actions that the role may call, with * and ?
 	// (ecs:Describe*). Nil allows everything; empty nothing.
 	Policy []string
+	// PolicyDocument is the role's identity policy, a JSON document, which is
+	// enforced with its resources and conditions. It is used in place of Policy.
+	PolicyDocument string
 }
 
 type role struct {
@@ -35,6 +38,8 @@ type role struct {
 	arn   string
 	id    string
 	trust *trustPolicy
+	// identity is the parsed PolicyDocument, if there is one.
+	identity []*policyDocument
 }
 
 // principal is who may sign requests.
@@ -47,6 +52,9 @@ type principal struct {
 	token   string
 	expires time.Time
 	policy  []string
+	// identity are the role's policies, which replace policy; session are those
+	// that were given when it was assumed, and only take away.
+	identity, session []*policyDocument
 }
 
 // AddProvider adds or replaces an OIDC provider. The account starts with
@@ -72,13 +80,21 @@ func (c *Cloud) AddRole(r Role) (arn string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("role %s: %w", r.Name, err)
 	}
+	var identity []*policyDocument
+	if r.PolicyDocument != "" {
+		parsed, err := parseIdentityPolicy(r.PolicyDocument)
+		if err != nil {
+			return "", fmt.Errorf("role %s: %w", r.Name, err)
+		}
+		identity = append(identity, parsed)
+	}
 	if r.MaxSession == 0 {
 		r.MaxSession = time.Hour
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	arn = c.arn("iam", "role/"+r.Name)
-	c.roles[arn] = &role{Role: r, arn: arn, id: "AROA" + strings.ToUpper(c.unique("role")[:17]), trust: trust}
+	c.roles[arn] = &role{Role: r, arn: arn, id: "AROA" + strings.ToUpper(c.unique("role")[:17]), trust: trust, identity: identity}
 	return arn, nil
 }
 
@@ -127,19 +143,22 @@ func (c *Cloud) session(r *role, name string, life time.Duration) *principal {
 		token:     "IQoJb3JpZ2luX2Vj" + c.unique("token") + c.unique("token"),
 		expires:   time.Now().Add(life),
 		policy:    r.Policy,
+		identity:  r.identity,
 	}
 	c.keys[p.accessKey] = p
 	return p
 }
 
-// allow checks the identity's policy.
-func (p *principal) allow(action, resource string) error {
-	if p.may(action) {
-		return nil
+// allow checks what a call needs besides its own action. keys are condition
+// keys: name, value, name, value.
+func (p *principal) allow(action, resource string, keys ...string) error {
+	if err := p.check(access{action: action, resource: resource}.with(keys...)); err != nil {
+		return err
 	}
-	return deniedOn(p, action, resource, http.StatusBadRequest)
+	return nil
 }
 
+// may asks the list of actions, where the role has no document.
 func (p *principal) may(action string) bool {
 	return p.policy == nil || slices.ContainsFunc(p.policy, func(pattern string) bool {
 		return like(strings.ToLower(pattern), strings.ToLower(action))

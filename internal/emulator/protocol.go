@@ -40,7 +40,7 @@ type api struct {
 // operation is one action of an API.
 type operation struct {
 	// resource names what the caller needs the action's permission on, from
-	// the request. Nil means "*".
+	// the request; policy_actions.go knows those with more than one. Nil means "*".
 	resource func(*request) string
 	// serve answers with c.mu held.
 	serve func(*request) (any, error)
@@ -101,11 +101,7 @@ func (c *Cloud) serveJSON(w http.ResponseWriter, r *http.Request) {
 		if err = f.refusal(q, api.service); err != nil {
 			return err
 		}
-		resource := "*"
-		if op.resource != nil {
-			resource = op.resource(q)
-		}
-		if err = who.allow(api.service+":"+action, resource); err != nil {
+		if err = c.authorize(q, api.service, op); err != nil {
 			return err
 		}
 		out, err := op.serve(q)

@@ -177,9 +177,9 @@ func (c *Cloud) serveRegistry(w http.ResponseWriter, r *http.Request) {
 			return nil
 		case permission == "":
 			return &Error{Code: "UNSUPPORTED", Message: "The operation is unsupported.", Status: http.StatusMethodNotAllowed}
-		case !who.may(permission):
-			denied := deniedOn(who, permission, c.arn("ecr", "repository/"+o.repo), http.StatusForbidden)
-			denied.Code = "DENIED"
+		}
+		if denied := who.check(access{action: permission, resource: c.arn("ecr", "repository/"+o.repo)}); denied != nil {
+			denied.Code, denied.Status = "DENIED", http.StatusForbidden
 			return denied
 		}
 		c.mu.Lock()

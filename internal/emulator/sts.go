@@ -186,7 +186,7 @@ func (c *Cloud) assumeRole(who *principal, form url.Values) (*assumed, error) {
 	denied.Code = "AccessDenied"
 	denied.Message, _, _ = strings.Cut(denied.Message, " because ")
 	r, exists := c.roles[target]
-	if !exists || !who.may("sts:AssumeRole") {
+	if !exists || who.allow("sts:AssumeRole", target) != nil {
 		return nil, denied
 	}
 	names := []string{who.arn, "arn:aws:iam::" + c.opts.Account + ":root", c.opts.Account}

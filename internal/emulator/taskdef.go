@@ -266,7 +266,8 @@ func (c *Cloud) registerTaskDefinition(q *request) (any, error) {
 		return nil, err
 	}
 	if len(in.Tags) > 0 {
-		if err := q.who.allow("ecs:TagResource", c.arn("ecs", "task-definition/"+q.member("family")+":*")); err != nil {
+		if err := q.who.allow("ecs:TagResource", c.arn("ecs", "task-definition/"+q.member("family")+":*"),
+			"ecs:CreateAction", "RegisterTaskDefinition"); err != nil {
 			return nil, err
 		}
 	}
@@ -287,7 +288,7 @@ func (p *principal) passRoles(arns ...string) error {
 		if arn == "" {
 			continue
 		}
-		if err := p.allow("iam:PassRole", arn); err != nil {
+		if err := p.allow("iam:PassRole", arn, "iam:PassedToService", "ecs-tasks.amazonaws.com"); err != nil {
 			return err
 		}
 	}
