@@ -8,10 +8,10 @@
 //
 // Nothing is printed here: typed events say what happens, see Event.
 //
-// Only services with the ECS controller and the rolling strategy are deployed
-// to; others are refused before anything is changed. The three steps are kept
-// apart so that other kinds can join: look (AWS's answers become a snapshot),
-// judge (a pure function of it), and the loop around them.
+// Services with the ECS controller are deployed to, in all four strategies of
+// ECS; others are refused before anything is changed. Three steps are kept
+// apart: look (AWS's answers become a snapshot), judge (a pure function of it),
+// and the loop around them.
 package deploy
 
 import (
@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
@@ -33,20 +34,21 @@ const (
 	defaultWait = 30 * time.Minute
 	// rollbackWait bounds how long a rollback is followed.
 	rollbackWait = 15 * time.Minute
-	// attempts bounds how often a read is tried: the rates of ECS's API are
-	// shared by everything in the account and region.
+	// attempts is how often a call is tried unless Options say otherwise: the
+	// rates of ECS's API are shared by everything in the account and region.
 	attempts = 8
-	// parting bounds what is still asked after a cancellation: the runner
-	// kills the container 10 s after its signal.
-	parting = 1500 * time.Millisecond
+	// parting bounds each thing that is still done after a cancellation: the
+	// runner kills the container 10 s after its signal.
+	parting = 1200 * time.Millisecond
 )
 
 // Options says where to deploy and how to wait. The zero value of each field
 // but Config and Service works.
 type Options struct {
-	// Config holds credentials, region, HTTP client and endpoints. Where it
-	// sets no retries, calls are tried up to 8 times.
+	// Config holds credentials, region, HTTP client and endpoints.
 	Config aws.Config
+	// Attempts is how often a call is tried. Default: 8.
+	Attempts int
 	// Cluster is a name or an ARN. Default: the cluster in Service's ARN, else
 	// "default".
 	Cluster string
@@ -60,6 +62,14 @@ type Options struct {
 	// RollbackOnFailure rolls back what fails or does not end in time, where
 	// ECS does not do so by itself.
 	RollbackOnFailure bool
+	// RollbackOnCancel asks ECS to roll back when the context of Deploy ends
+	// while a deployment is under way. Without it the deployment goes on.
+	RollbackOnCancel bool
+	// WaitAtPause keeps waiting while a pause hook holds the deployment.
+	// Without it, that ends the wait with StatusPaused.
+	WaitAtPause bool
+	// Update is what else is changed with the task definition.
+	Update Update
 	// Events receives what happens, always from the calling goroutine. It may
 	// be nil.
 	Events func(Event)
@@ -84,13 +94,19 @@ func New(opts Options) *Client {
 	if cluster == "" {
 		cluster = clusterOf(opts.Service)
 	}
+	if opts.Attempts <= 0 {
+		opts.Attempts = attempts
+	}
 	return &Client{
 		opts:    opts,
 		cluster: cluster,
 		ecs: ecs.NewFromConfig(opts.Config, func(o *ecs.Options) {
-			if opts.Config.Retryer == nil && opts.Config.RetryMaxAttempts == 0 {
-				o.Retryer = retry.AddWithMaxAttempts(o.Retryer, attempts)
-			}
+			o.Retryer = retry.NewStandard(func(s *retry.StandardOptions) {
+				s.MaxAttempts = opts.Attempts
+				// The SDK's own limit of retries is for many calls side by side:
+				// ours come one by one, and it would end a watch that is throttled.
+				s.RateLimiter = ratelimit.None
+			})
 		}),
 		logs:   cloudwatchlogs.NewFromConfig(opts.Config),
 		denied: map[string]bool{},
@@ -119,6 +135,9 @@ const (
 	// StatusUnchanged says that the service already runs this task definition;
 	// nothing was updated.
 	StatusUnchanged Status = "unchanged"
+	// StatusPaused says that a pause hook holds the deployment until somebody
+	// continues it or rolls it back.
+	StatusPaused Status = "paused"
 	// StatusStarted says that ECS accepted the update and that how it ends is
 	// not known here: waiting was not asked for, was cancelled, or could not go
 	// on.
@@ -147,10 +166,11 @@ type Outcome struct {
 // Deploy makes the service run the task definition arn and, with Wait, follows
 // the deployment until it is over.
 //
-// Every Status but StatusSucceeded, StatusUnchanged and (without Wait)
-// StatusStarted comes with a *problem.Error. When ctx ends while a deployment is under way, Deploy
-// returns within two seconds; the deployment goes on, and the error says which
-// and how to stop it.
+// Every Status but StatusSucceeded, StatusUnchanged, StatusPaused and (without
+// Wait) StatusStarted comes with a *problem.Error. When ctx ends while a
+// deployment is under way, Deploy returns within four seconds; the error says
+// which deployment goes on and how to stop it, or that its rollback was asked
+// for.
 func (c *Client) Deploy(ctx context.Context, arn string) (Outcome, error) {
 	before, err := c.usable(ctx)
 	if err != nil {
@@ -173,27 +193,26 @@ func (c *Client) Deploy(ctx context.Context, arn string) (Outcome, error) {
 // and puts the end into words.
 func (c *Client) conclude(ctx context.Context, d *deployment) (Outcome, error) {
 	if d.unchanged {
-		return d.outcome(c, StatusUnchanged, "the service already runs this task definition"), nil
+		return d.outcome(c, StatusUnchanged, d.same()), nil
 	}
 	if !c.opts.Wait {
 		return d.outcome(c, StatusStarted, `not waited for (input "wait-for-service-stability" is false)`), nil
 	}
-	limit := fmt.Errorf("service not stable after %s (input \"wait-for-minutes\")", span(c.opts.WaitLimit))
-	waiting, cancel := context.WithTimeoutCause(ctx, c.opts.WaitLimit, limit)
-	defer cancel()
 	f := newFollower(c, d)
-	v, err := f.follow(waiting)
+	v, err := c.await(ctx, f)
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
 		return f.parted(ctx)
-	case waiting.Err() != nil:
-		v = verdict{status: StatusTimedOut, reason: limit.Error()}
 	default:
 		return d.outcome(c, StatusStarted, "no longer watched: "+firstLine(err)), c.lost(d, err)
 	}
-	if v.status == StatusSucceeded {
+	switch v.status {
+	case StatusSucceeded:
 		return d.outcome(c, StatusSucceeded, f.praise()), nil
+	case StatusPaused:
+		return d.outcome(c, StatusPaused, v.reason), nil
+	default:
 	}
 	why := f.explain(ctx, v)
 	v = f.rollBack(ctx, v)
@@ -206,20 +225,17 @@ func (c *Client) conclude(ctx context.Context, d *deployment) (Outcome, error) {
 	return d.outcome(c, v.status, reason(v, why)), f.problem(v, why)
 }
 
-// parted is the end when the caller's context has ended: nothing is stopped,
-// the user learns what goes on.
-func (f *follower) parted(ctx context.Context) (Outcome, error) {
-	c, d, cause := f.c, f.d, context.Cause(ctx)
-	what, fix := "deployment "+d.id, "To stop it: "+c.stopCommand(d)
-	if f.rolling {
-		what, fix = "the rollback of "+what, "Look at its end: "+firstOf(c.consoleURL(d.serviceARN, d.arn), "aws ecs describe-services"+c.regionFlag()+
-			" --cluster "+c.clusterName()+" --services "+c.serviceName())
+// await follows a deployment for as long as the options say; running out of
+// time is a verdict.
+func (c *Client) await(ctx context.Context, f *follower) (verdict, error) {
+	limit := fmt.Errorf("service not stable after %s (input \"wait-for-minutes\")", span(c.opts.WaitLimit))
+	waiting, cancel := context.WithTimeoutCause(ctx, c.opts.WaitLimit, limit)
+	defer cancel()
+	v, err := f.follow(waiting)
+	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
+		return verdict{status: StatusTimedOut, reason: limit.Error()}, nil
 	}
-	return d.outcome(c, StatusStarted, "no longer watched: "+cause.Error()), &problem.Error{
-		Op:  "wait for service " + c.serviceName(),
-		Err: fmt.Errorf("%s goes on in cluster %s: %w", what, c.clusterName(), cause),
-		Fix: fix,
-	}
+	return v, err
 }
 
 // lost is the end when ECS's answers ceased.

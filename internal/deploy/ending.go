@@ -26,7 +26,7 @@ func (f *follower) explain(ctx context.Context, v verdict) told {
 			if len(f.tasks.logs.waiting) == 0 || last.Err() != nil {
 				break
 			}
-			pause(last, early)
+			pause(last, early, 0.1)
 		}
 	}
 	return f.tasks.why(f.events)

@@ -29,9 +29,34 @@ type Waiting struct {
 	// State is ECS's word: IN_PROGRESS, ROLLBACK_IN_PROGRESS, ...
 	State                             string
 	Running, Pending, Desired, Failed int
+	// Threshold is how many failures open the circuit breaker; 0 where there
+	// is none, or it does not watch any more.
+	Threshold int
 	// Elapsed counts from the moment ECS accepted the update.
 	Elapsed time.Duration
 }
+
+// Stage is where a deployment that moves traffic stands: at each change.
+type Stage struct {
+	DeploymentID string
+	// Stage is ECS's word: SCALE_UP, PRODUCTION_TRAFFIC_SHIFT, BAKE_TIME, ...
+	Stage string
+	// Production and Test are the shares of the traffic that the new tasks get,
+	// in percent; nil where ECS does not say.
+	Production, Test *float64
+	Elapsed          time.Duration
+}
+
+// Paused says that a pause hook holds the deployment.
+type Paused struct {
+	DeploymentID, HookID, Stage string
+	// Until is when ECS decides by itself: to CONTINUE or to ROLLBACK.
+	Until time.Time
+	Then  string
+}
+
+// AlarmRaised says that CloudWatch alarms fail the deployment.
+type AlarmRaised struct{ Names []string }
 
 // ServiceEvent is a line of the service's event log, each once, oldest first.
 type ServiceEvent struct {
@@ -87,6 +112,9 @@ type Done struct{ Outcome Outcome }
 func (Registered) event()   {}
 func (Started) event()      {}
 func (Waiting) event()      {}
+func (Stage) event()        {}
+func (Paused) event()       {}
+func (AlarmRaised) event()  {}
 func (ServiceEvent) event() {}
 func (TaskFailed) event()   {}
 func (LogLines) event()     {}

@@ -13,11 +13,17 @@ import (
 )
 
 const (
-	// early is the pause between looks at first, usual the one after a while.
-	// Service deployments may be read 20 times a second in a whole account.
-	early, usual = 2500 * time.Millisecond, 5 * time.Second
-	// earlyLooks is how many looks come early.
-	earlyLooks = 12
+	// early is the pause between looks in the first watchful minutes, usual the
+	// one after that: the end of a deployment is to be seen within 3 seconds at
+	// first. ECS's service deployments may be read 20 times a second in a whole
+	// account.
+	early, usual = 2400 * time.Millisecond, 5 * time.Second
+	watchful     = 10*time.Minute + 30*time.Second
+	// every is at how many early looks, in turn, the service and the stopped
+	// tasks are read: a service deployment's own state is enough for the others.
+	every = 2
+	// blindLooks is how many looks may give nothing to judge by.
+	blindLooks = 12
 	// mostMisses is how many looks in a row may fail, each already tried
 	// several times, before the watch is given up.
 	mostMisses = 5
@@ -37,9 +43,14 @@ type follower struct {
 	tasks *taskWatch
 
 	rolling   bool      // a rollback of ours has been seen or asked for
+	asked     bool      // a rollback was or is being asked for
 	announced bool      // and told
 	why       string    // the first reason given for it
 	oddSince  time.Time // see verdict
+	looks     int
+	service   *ecstypes.Service // as last read
+	failures  int               // in service's answer, when tasks were last read
+	shown     shown
 	events    []string
 	blind     int
 	last      Waiting
@@ -58,7 +69,7 @@ func newFollower(c *Client, d *deployment) *follower {
 // it can no longer be watched.
 func (f *follower) follow(ctx context.Context) (verdict, error) {
 	misses := 0
-	for look := 0; ; look++ {
+	for {
 		v, err := f.lookWithin(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -67,18 +78,32 @@ func (f *follower) follow(ctx context.Context) (verdict, error) {
 			return v, nil
 		case err == nil:
 			misses = 0
+		case isThrottled(err):
+			// Others use up the account's rate: that costs time and nothing else.
+			f.c.emit(Notice{Message: "ECS refuses reads for the moment (rate exceeded), asking again"})
 		case !isPassing(err) || misses == mostMisses:
 			return verdict{}, err
 		default:
 			misses++
 			f.c.emit(Notice{Message: "ECS does not answer, asking again: " + firstLine(err)})
 		}
-		if look < earlyLooks {
-			pause(ctx, early)
+		if f.early() {
+			pause(ctx, early, 0.1)
 		} else {
-			pause(ctx, usual)
+			pause(ctx, usual, 0.2)
 		}
 	}
+}
+
+// early says whether the deployment is young enough for frequent looks.
+func (f *follower) early() bool { return time.Since(f.begun()) < watchful }
+
+// begun is since when the deployment has been watched.
+func (f *follower) begun() time.Time {
+	if f.d.watched.After(f.d.since) {
+		return f.d.watched
+	}
+	return f.d.since
 }
 
 // lookWithin is look with a limit: a connection that has died silently must not
@@ -90,20 +115,17 @@ func (f *follower) lookWithin(ctx context.Context) (verdict, error) {
 }
 
 // errBlind is the end where ECS gives nothing to judge a deployment by.
-var errBlind = errors.New("ECS gives no rollout state for this service (Classic Load Balancer), and its service deployments cannot be read")
+var errBlind = errors.New("ECS gives no rollout state for this service (Classic Load Balancer, or a strategy that moves traffic), and its service deployments cannot be read")
 
-// look reads everything once, tells what is new, and judges.
+// look reads what there is, tells what is new, and judges.
 func (f *follower) look(ctx context.Context) (verdict, error) {
-	s, err := f.c.describe(ctx)
+	turn := f.looks
+	f.looks++
+	state, err := f.read(ctx, turn)
 	if err != nil {
 		return verdict{}, err
 	}
-	f.d.desired = int(s.DesiredCount)
-	f.tellEvents(s)
-	state, err := f.state(ctx, s)
-	if err != nil {
-		return verdict{}, err
-	}
+	s := f.service
 	snap := snapshot{service: s, state: state, rolling: f.rolling, events: f.events}
 	snap.impatient = !f.oddSince.IsZero() && time.Since(f.oddSince) > patience
 	v := judge(f.d, snap)
@@ -114,10 +136,10 @@ func (f *follower) look(ctx context.Context) (verdict, error) {
 	}
 	if f.blind++; !v.blind {
 		f.blind = 0
-	} else if f.blind > earlyLooks {
+	} else if f.blind > blindLooks {
 		return v, errBlind
 	}
-	f.tasks.look(ctx)
+	f.lookAtTasks(ctx, turn, v)
 	if v.rolling {
 		f.rolling = true
 		f.why = firstOf(f.why, v.reason)
@@ -126,13 +148,60 @@ func (f *follower) look(ctx context.Context) (verdict, error) {
 	if v.status == StatusRolledBack && (snap.state == nil || v.reason == "") {
 		v.reason = firstOf(f.why, v.reason) // the deployments tell it only at first
 	}
+	f.tellStage(state)
 	if v.status == "" && !f.rolling && !f.back {
-		if why, hopeless := f.tasks.hopeless(ctx, s, f.events); hopeless {
-			v = verdict{status: StatusFailed, reason: why, state: v.state, hopeless: true}
-		}
+		v = f.beyondECS(ctx, v, state)
 	}
 	f.tellWaiting(s, snap.state, v)
 	return v, nil
+}
+
+// read reads our service deployment, and the service itself where its turn has
+// come, where the deployment has reached an end, or nothing else is known.
+func (f *follower) read(ctx context.Context, turn int) (state *ecstypes.ServiceDeployment, err error) {
+	if f.d.arn != "" {
+		if state, err = f.c.serviceDeployment(ctx, f.d.arn); err != nil {
+			return nil, err
+		}
+	}
+	ends := state == nil || state.Status != ecstypes.ServiceDeploymentStatusPending && state.Status != ecstypes.ServiceDeploymentStatusInProgress
+	if f.service == nil || ends || turn%every == 0 || !f.early() {
+		s, err := f.c.describe(ctx)
+		if err != nil {
+			return nil, err
+		}
+		f.service, f.d.desired = s, int(s.DesiredCount)
+		f.tellEvents(s)
+	}
+	if f.d.arn == "" {
+		return f.state(ctx, f.service)
+	}
+	return state, nil
+}
+
+// lookAtTasks reads the stopped tasks where their turn has come, where one
+// more has failed, and at an end.
+func (f *follower) lookAtTasks(ctx context.Context, turn int, v verdict) {
+	failures := 0
+	if ours := named(f.service, f.d.id); ours != nil {
+		failures = int(ours.FailedTasks)
+	}
+	if turn%every == 1 || !f.early() || v.status != "" || failures != f.failures {
+		f.failures = failures
+		f.tasks.look(ctx)
+	}
+}
+
+// beyondECS ends the wait where ECS itself would go on: tasks that keep
+// failing without a circuit breaker, and a pause that somebody has to end.
+func (f *follower) beyondECS(ctx context.Context, v verdict, state *ecstypes.ServiceDeployment) verdict {
+	if why, hopeless := f.tasks.hopeless(ctx, f.service, f.events); hopeless {
+		return verdict{status: StatusFailed, reason: why, state: v.state, hopeless: true}
+	}
+	if hook := held(state); hook != nil && !f.c.opts.WaitAtPause {
+		v.status, v.reason = StatusPaused, pauseText(state, hook)
+	}
+	return v
 }
 
 // announce tells once that the service is going back.
@@ -163,6 +232,10 @@ func (f *follower) tellEvents(s *ecstypes.Service) {
 // tellWaiting tells how many tasks run when that has changed, and now and then.
 func (f *follower) tellWaiting(s *ecstypes.Service, state *ecstypes.ServiceDeployment, v verdict) {
 	w := Waiting{DeploymentID: f.d.id, State: v.state, Desired: int(s.DesiredCount), Failed: f.tasks.count()}
+	if state != nil && state.DeploymentCircuitBreaker != nil && state.DeploymentCircuitBreaker.Status == ecstypes.ServiceDeploymentRollbackMonitorsStatusMonitoring {
+		w.Threshold = int(state.DeploymentCircuitBreaker.Threshold)
+		w.Failed = max(w.Failed, int(state.DeploymentCircuitBreaker.FailureCount))
+	}
 	if ours := named(s, f.d.id); ours != nil {
 		w.Running, w.Pending, w.Desired = int(ours.RunningCount), int(ours.PendingCount), int(ours.DesiredCount)
 		w.Failed = max(w.Failed, int(ours.FailedTasks))

@@ -183,13 +183,14 @@ func replacedBy(now *ecstypes.Deployment) string {
 }
 
 func stateReason(state *ecstypes.ServiceDeployment) string {
-	if reason := aws.ToString(state.StatusReason); reason != "" {
-		return reason
+	reason := aws.ToString(state.StatusReason)
+	if reason == "" && state.Rollback != nil {
+		reason = aws.ToString(state.Rollback.Reason)
 	}
-	if state.Rollback != nil {
-		return aws.ToString(state.Rollback.Reason)
+	if names := raised(state); len(names) > 0 {
+		reason = strings.TrimPrefix(reason+" (alarm "+strings.Join(names, ", ")+")", " ")
 	}
-	return ""
+	return reason
 }
 
 // mentions says whether text holds one of the words, in any case.

@@ -85,3 +85,8 @@ func (c *Client) regionFlag() string {
 	}
 	return " --region " + c.opts.Config.Region
 }
+
+// describeCommand is what a person types to look at the service.
+func (c *Client) describeCommand() string {
+	return fmt.Sprintf("aws ecs describe-services%s --cluster %s --services %s", c.regionFlag(), c.clusterName(), c.serviceName())
+}

@@ -24,6 +24,7 @@ func (f *follower) rollBack(ctx context.Context, v verdict) verdict {
 		return v
 	}
 	f.announce(v.reason, false)
+	f.asked = true
 	if f.stopsWithRollback(ctx, v) {
 		f.rolling = true
 		end := f.awaitRollback(ctx, f, v)
@@ -53,16 +54,26 @@ func (f *follower) stopsWithRollback(ctx context.Context, v verdict) bool {
 	if f.d.arn == "" {
 		return false
 	}
-	ok, err := f.c.spare(ctx, "ecs:StopServiceDeployment", "the rollback updates the service to its previous task definition instead", func() error {
+	ok, err := f.stop(ctx)
+	if err != nil && ctx.Err() == nil {
+		f.c.emit(Notice{Message: "ECS does not stop the deployment: " + firstLine(err)})
+	}
+	return ok
+}
+
+// stop asks ECS to stop our service deployment and roll it back. It is not ok
+// where that may not be asked, or the service deployment is not known.
+func (f *follower) stop(ctx context.Context) (ok bool, err error) {
+	if f.d.arn == "" {
+		return false, nil
+	}
+	f.asked = true
+	return f.c.spare(ctx, "ecs:StopServiceDeployment", "the rollback updates the service to its previous task definition instead", func() error {
 		_, err := f.c.ecs.StopServiceDeployment(ctx, &ecs.StopServiceDeploymentInput{
 			ServiceDeploymentArn: aws.String(f.d.arn), StopType: ecstypes.StopServiceDeploymentStopTypeRollback,
 		})
 		return err
 	})
-	if err != nil && ctx.Err() == nil {
-		f.c.emit(Notice{Message: "ECS does not stop the deployment: " + firstLine(err)})
-	}
-	return ok
 }
 
 // goBack updates the service to what it last ran well, unless somebody else

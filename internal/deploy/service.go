@@ -38,7 +38,7 @@ func (c *Client) Service(ctx context.Context) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := breakerOf(s)
+	config := c.breakerOf(s)
 	return &Service{
 		ARN: aws.ToString(s.ServiceArn), Name: aws.ToString(s.ServiceName),
 		ClusterARN: aws.ToString(s.ClusterArn), ClusterName: lastPart(aws.ToString(s.ClusterArn)),
@@ -79,13 +79,8 @@ func (c *Client) usable(ctx context.Context) (*ecstypes.Service, error) {
 				"Deploy with the tool that owns the service's task sets, or create the service with the controller ECS.")
 		}
 	}
-	if s.DeploymentConfiguration != nil {
-		switch strategy := s.DeploymentConfiguration.Strategy; strategy {
-		case ecstypes.DeploymentStrategyRolling, "":
-		default:
-			return refuse(fmt.Sprintf("its deployment strategy is %s, which is not supported yet", strategy),
-				"Set the service's deployment strategy to ROLLING.")
-		}
+	if err := c.tooShort(s); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
@@ -174,19 +169,20 @@ func shared(a, b string) int {
 	return n
 }
 
-// breaker is what the service's configuration says of failing deployments.
+// breaker is what the service's configuration will say of failing deployments.
 type breaker struct{ enabled, rollback bool }
 
-func breakerOf(s *ecstypes.Service) breaker {
+func (c *Client) breakerOf(s *ecstypes.Service) breaker {
 	var b breaker
-	if s == nil || s.DeploymentConfiguration == nil {
+	if s == nil {
 		return b
 	}
-	if circuit := s.DeploymentConfiguration.DeploymentCircuitBreaker; circuit != nil {
+	plan := c.planned(s)
+	if circuit := plan.DeploymentCircuitBreaker; circuit != nil {
 		b.enabled = circuit.Enable
 		b.rollback = circuit.Enable && circuit.Rollback
 	}
-	if alarms := s.DeploymentConfiguration.Alarms; alarms != nil && alarms.Enable && alarms.Rollback {
+	if alarms := plan.Alarms; alarms != nil && alarms.Enable && alarms.Rollback {
 		b.rollback = true
 	}
 	return b

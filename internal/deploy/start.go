@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
@@ -32,6 +33,7 @@ type deployment struct {
 	watched      time.Time
 	failedBefore int
 	unchanged    bool // already there, completed
+	settings     bool // other settings of the service were sent
 	uncertain    bool // asked for, but ECS's answer was lost
 	// before and events are the service deployments and service events that
 	// were there before ours: none of them is ours.
@@ -51,29 +53,18 @@ func (d *deployment) outcome(c *Client, status Status, reason string) Outcome {
 func (c *Client) start(ctx context.Context, before *ecstypes.Service, arn string) (*deployment, error) {
 	d := &deployment{
 		serviceARN: aws.ToString(before.ServiceArn), taskDefinition: arn, previous: stable(before),
-		desired: int(before.DesiredCount), breaker: breakerOf(before),
+		desired: int(before.DesiredCount), breaker: c.breakerOf(before),
 		before: map[string]bool{}, events: map[string]bool{},
 	}
-	in := &ecs.UpdateServiceInput{Service: aws.String(c.opts.Service), TaskDefinition: aws.String(arn)}
-	if c.cluster != "" {
-		in.Cluster = aws.String(c.cluster)
+	in, err := c.updateInput(before, arn)
+	if err != nil {
+		return d, err
 	}
-	if was := primary(before); was != nil && aws.ToString(was.TaskDefinition) == arn {
-		stuck := was.FailedTasks > 0 && was.RunningCount == 0 // ECS tries again ever more rarely
-		switch {
-		case was.RolloutState == ecstypes.DeploymentRolloutStateCompleted:
-			d.take(before, was)
-			d.unchanged = true
-			return d, nil
-		case was.RolloutState == ecstypes.DeploymentRolloutStateInProgress && !stuck:
-			d.take(before, was)
-			d.joined, d.watched, d.failedBefore = true, time.Now(), int(was.FailedTasks)
+	if c.present(d, before, in) {
+		if !d.unchanged {
 			c.started(d)
-			return d, nil
-		case was.RolloutState != "":
-			c.emit(Notice{Message: fmt.Sprintf("the tasks of deployment %s, of this same task definition, have failed before: a new deployment is forced", aws.ToString(was.Id))})
-			in.ForceNewDeployment = true
 		}
+		return d, nil
 	}
 	c.remember(ctx, d, before)
 	after, err := c.update(ctx, d, before, in)
@@ -87,13 +78,51 @@ func (c *Client) start(ctx context.Context, before *ecstypes.Service, arn string
 	d.take(after, now)
 	if was := primary(before); was != nil && aws.ToString(was.Id) == d.id {
 		// ECS made no new deployment: the task definition was the same.
-		d.joined = true
+		d.joined, d.settings = true, c.opts.Update.asks()
 		d.unchanged = now.RolloutState == ecstypes.DeploymentRolloutStateCompleted
+		clear(d.before)
 	}
 	if !d.unchanged {
 		c.started(d)
 	}
 	return d, nil
+}
+
+// present says whether nothing has to be sent, because the service runs the
+// task definition already or is on its way to it. A deployment of it that has
+// failed is forced to be tried again.
+func (c *Client) present(d *deployment, before *ecstypes.Service, in *ecs.UpdateServiceInput) bool {
+	was := primary(before)
+	if was == nil || aws.ToString(was.TaskDefinition) != d.taskDefinition || in.ForceNewDeployment {
+		return false
+	}
+	stuck := was.FailedTasks > 0 && was.RunningCount == 0 // ECS tries again ever more rarely
+	switch {
+	case was.RolloutState == ecstypes.DeploymentRolloutStateCompleted:
+		d.unchanged = !c.opts.Update.asks()
+	case was.RolloutState == ecstypes.DeploymentRolloutStateInProgress && !stuck:
+		d.joined = !c.opts.Update.asks()
+	case was.RolloutState != "":
+		c.emit(Notice{Message: fmt.Sprintf("the tasks of deployment %s, of this same task definition, have failed before: a new deployment is forced", aws.ToString(was.Id))})
+		in.ForceNewDeployment = true
+	}
+	if !d.unchanged && !d.joined {
+		return false
+	}
+	d.take(before, was)
+	if d.joined {
+		d.watched, d.failedBefore = time.Now(), int(was.FailedTasks)
+	}
+	return true
+}
+
+// same is the reason of an update that began no deployment.
+func (d *deployment) same() string {
+	text := "the service already runs this task definition"
+	if d.settings {
+		text += "; its settings were updated, which starts no deployment"
+	}
+	return text
 }
 
 // take makes d the deployment that ECS calls now.
@@ -172,8 +201,9 @@ func (c *Client) update(ctx context.Context, d *deployment, before *ecstypes.Ser
 
 // onlyThrottling retries nothing but refusals that say "too many calls".
 func onlyThrottling(o *ecs.Options) {
+	tries := o.Retryer.MaxAttempts()
 	o.Retryer = retry.NewStandard(func(s *retry.StandardOptions) {
-		s.MaxAttempts = attempts
+		s.MaxAttempts, s.RateLimiter = tries, ratelimit.None
 		s.Retryables = []retry.IsErrorRetryable{retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
 			return aws.BoolTernary(isThrottled(err))
 		})}
@@ -184,7 +214,7 @@ func onlyThrottling(o *ecs.Options) {
 // that was not there before. A nil service and a nil error mean that it is not.
 func (c *Client) tookEffect(ctx context.Context, before *ecstypes.Service, arn string) (*ecstypes.Service, error) {
 	if ctx.Err() == nil {
-		pause(ctx, 2*time.Second) // a request whose answer was lost may still be worked on
+		pause(ctx, 2*time.Second, 0.2) // a request whose answer was lost may still be worked on
 	}
 	if ctx.Err() != nil {
 		last, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), parting, errors.New("no time left to ask ECS"))
@@ -236,9 +266,9 @@ func (c *Client) uncertain(d *deployment, err error) error {
 	}
 }
 
-// pause waits for about d, a fifth more or less, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	d += time.Duration((rand.Float64() - 0.5) * 0.4 * float64(d)) //nolint:gosec // spreads calls, guards nothing
+// pause waits for about d, more or less by a share of it, or until ctx ends.
+func pause(ctx context.Context, d time.Duration, share float64) {
+	d += time.Duration((2*rand.Float64() - 1) * share * float64(d)) //nolint:gosec // spreads calls, guards nothing
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

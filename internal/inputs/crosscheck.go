@@ -16,6 +16,9 @@ func (p *parser) crossChecks(s Settings) {
 	p.checkMerge(s)
 	p.checkAnnotations(s)
 	switch {
+	case s.Resumes():
+		p.checkResume(s)
+		return
 	case p.given("image"):
 		if names := p.givenAmong(append(buildInputs(), "tags", "push", "merge-digests", "sandbox")...); names != "" {
 			p.failf("image", s.Task.Image, "Remove \"image\" to build one, or remove "+names+".", "nothing is built when an image is given, but there is also %s", names)
@@ -34,9 +37,7 @@ func (p *parser) crossChecks(s Settings) {
 			}
 		}
 	}
-	if p.given("cluster") && !p.given("service") {
-		p.failf("service", "", "Set \"service\", or remove \"cluster\".", "empty, but \"cluster\" is set: nothing would be deployed")
-	}
+	p.checkDeployment(s.Deployment)
 }
 
 // nothingToDeploy finds a service or task definition without an image: right

@@ -28,7 +28,7 @@ func Definitions() []Definition {
 	var all []Definition
 	for _, group := range [][]Definition{
 		credentialDefinitions(), registryDefinitions(), buildDefinitions(), sourceDefinitions(), resultDefinitions(), machineDefinitions(),
-		taskDefinitions(), deploymentDefinitions(),
+		taskDefinitions(), deploymentDefinitions(), strategyDefinitions(),
 	} {
 		all = append(all, group...)
 	}
@@ -143,31 +143,6 @@ func taskDefinitions() []Definition {
 	}
 }
 
-func deploymentDefinitions() []Definition {
-	return []Definition{
-		{
-			Name: "cluster", Group: groupDeployment, Default: "default",
-			Description: "ECS cluster of the service, by name or ARN.",
-		},
-		{
-			Name: "service", Group: groupDeployment,
-			Description: "ECS service to update, by name or ARN. Without it nothing is deployed.",
-		},
-		{
-			Name: "wait-for-service-stability", Group: groupDeployment, Default: "true",
-			Description: "Whether to follow the deployment to its end: `true` or `false`.",
-		},
-		{
-			Name: "wait-for-minutes", Group: groupDeployment, Default: "30",
-			Description: "How long to follow the deployment, 1 to 1440 minutes.",
-		},
-		{
-			Name: "rollback-on-failure", Group: groupDeployment, Default: "true",
-			Description: "Whether to return to the former task definition when the deployment fails and ECS does not do so by itself: `true` or `false`. The step fails anyway.",
-		},
-	}
-}
-
 // Output is one output of the action.
 type Output struct{ Name, Description string }
 
@@ -201,7 +176,7 @@ func Outputs() []Output {
 		{OutputPreviousTaskDefinitionARN, "ARN of the task definition that the service ran before."},
 		{OutputDeploymentID, "ID of the deployment."},
 		{OutputDeploymentARN, "ARN of the service deployment."},
-		{OutputDeploymentStatus, "How the deployment ended: `succeeded`, `rolled-back`, `failed`, `superseded`, `timed-out`, `stopped`, `unchanged`, or `started` if it was not watched to its end."},
+		{OutputDeploymentStatus, "How the deployment ended: `succeeded`, `rolled-back`, `failed`, `superseded`, `timed-out`, `stopped`, `unchanged`, `paused` at a hook, or `started` if it was not watched to its end."},
 		{OutputDeploymentReason, "Why it ended so, in ECS's words where there are any."},
 		{OutputConsoleURL, "Page of the deployment in the AWS console."},
 	}

@@ -35,7 +35,7 @@ func Parse(get, env func(name string) string) (Settings, error) {
 	p.task(&s.Task)
 	p.destinations(&s)
 	p.machine(&s)
-	p.deployment(&s.Deployment)
+	p.deployment(&s)
 	p.crossChecks(s)
 	p.region(&s)
 	s.Credentials.Audience = cmp.Or(s.Credentials.Audience, defaultAudience(s.Credentials))

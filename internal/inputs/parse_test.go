@@ -41,7 +41,7 @@ func defaults() Settings {
 			Context: "/github/workspace", File: "/github/workspace/Dockerfile", Platforms: []string{"linux/" + runtime.GOARCH}, Sandbox: "auto", Call: "build",
 			Contexts: map[string]string{}, SSH: map[string]SSHKeys{}, GitHubHost: "github.com", BuildArgs: map[string]string{}, Labels: map[string]string{}, Secrets: map[string][]byte{}, SecretFiles: map[string]string{},
 		},
-		Deployment: Deployment{Cluster: "default", WaitForServiceStability: true, WaitFor: 30 * time.Minute, RollbackOnFailure: true},
+		Deployment: Deployment{Cluster: "default", WaitForServiceStability: true, WaitFor: 30 * time.Minute, RollbackOnFailure: true, MaxRetries: 7},
 	}
 }
 
@@ -65,7 +65,7 @@ func TestParse(t *testing.T) {
 			s.Build.Tags = []Tag{{app, "v1"}, {app, "latest"}, {Repository{"ghcr.io", "o/app"}, "v1"}}
 			s.Build.Push = true
 			s.Task = Task{TaskDefinition: "/github/workspace/deploy/td.json", ContainerName: "web"}
-			s.Deployment = Deployment{Cluster: "prod", Service: "web", WaitFor: 5 * time.Minute}
+			s.Deployment = Deployment{Cluster: "prod", Service: "web", WaitFor: 5 * time.Minute, MaxRetries: 7}
 		}},
 		"the commit is the tag": {values{"repository": "app"}, func(s *Settings) {
 			s.Registry.Repository = Repository{Name: "app"}

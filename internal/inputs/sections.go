@@ -256,24 +256,6 @@ func (p *parser) task(t *Task) {
 	}
 }
 
-func (p *parser) deployment(d *Deployment) {
-	d.Cluster = p.single("cluster", "Name one cluster.")
-	if v := d.Cluster; v != "" && !matches(`^[A-Za-z0-9_-]{1,255}$`, v) && !matches(arnPrefix+`cluster/[A-Za-z0-9_-]+$`, v) {
-		p.failf("cluster", v, "Write the cluster's name or ARN.", "neither the name nor the ARN of a cluster")
-	}
-	d.Service = p.single("service", "Name one service: this version does not deploy several yet.")
-	if v := d.Service; v != "" && !matches(`^[A-Za-z0-9_-]{1,255}$`, v) {
-		if !matches(arnPrefix+`service/([A-Za-z0-9_-]+/)?[A-Za-z0-9_-]+$`, v) {
-			p.failf("service", v, "Write the service's name or ARN, and its cluster in \"cluster\".", "neither the name nor the ARN of a service")
-		} else if parts := strings.Split(v, "/"); len(parts) == 3 {
-			p.clusterOf(d, parts[1])
-		}
-	}
-	d.WaitForServiceStability = p.boolean("wait-for-service-stability", true)
-	d.WaitFor = time.Duration(p.number("wait-for-minutes", 1, 1440)) * time.Minute
-	d.RollbackOnFailure = p.boolean("rollback-on-failure", true)
-}
-
 const arnPrefix = `^arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}:`
 
 // clusterOf takes the cluster that the service's ARN shows.

@@ -125,19 +125,9 @@ type Task struct {
 	Image string
 }
 
-// Deployment says which service to update and how long to watch.
-type Deployment struct {
-	// Cluster and Service are names or ARNs.
-	Cluster, Service        string
-	WaitForServiceStability bool
-	// WaitFor is 1 minute to 24 hours.
-	WaitFor           time.Duration
-	RollbackOnFailure bool
-}
-
 // Builds says whether an image is built, or the Dockerfile asked a question.
 func (s Settings) Builds() bool {
-	if s.Merges() {
+	if s.Merges() || s.Resumes() {
 		return false
 	}
 	return s.Task.Image == "" && (len(s.Build.Tags) > 0 || s.Build.PushByDigest || s.Asks() || !s.Registers())
@@ -154,15 +144,19 @@ func (s Settings) Pushes() bool { return s.Build.Push && !s.Asks() && (s.Builds(
 
 // Registers says whether a task definition is made, deployed or not.
 func (s Settings) Registers() bool {
-	return !s.Asks() && (s.Deployment.Service != "" || s.Task.TaskDefinition != "")
+	return !s.Asks() && !s.Resumes() && (s.Deployment.Service != "" || s.Task.TaskDefinition != "")
 }
 
 // Deploys says whether a service is updated.
-func (s Settings) Deploys() bool { return !s.Asks() && s.Deployment.Service != "" }
+func (s Settings) Deploys() bool { return !s.Asks() && !s.Resumes() && s.Deployment.Service != "" }
+
+// Resumes says whether a deployment that is there already is continued or
+// rolled back, and nothing else is done.
+func (s Settings) Resumes() bool { return s.Deployment.Continue || s.Deployment.Rollback }
 
 // NeedsAWS says whether anything has to do with AWS: a role or keys, ECR, ECS.
 func (s Settings) NeedsAWS() bool {
-	if s.Registers() || s.Credentials.RoleToAssume != "" || s.Credentials.AWSAccessKeyID != "" || s.Registry.Repository.ECR() {
+	if s.Registers() || s.Resumes() || s.Credentials.RoleToAssume != "" || s.Credentials.AWSAccessKeyID != "" || s.Registry.Repository.ECR() {
 		return true
 	}
 	return slices.ContainsFunc(s.Build.Tags, func(t Tag) bool { return t.ECR() }) ||

@@ -31,6 +31,8 @@ func (r *Reporter) Deploy(e deploy.Event) {
 		}
 	case deploy.Waiting:
 		r.waiting(e)
+	case deploy.Stage, deploy.Paused, deploy.AlarmRaised:
+		r.strategy(e)
 	case deploy.ServiceEvent:
 		r.untrusted(fmt.Sprintf("%-*s %s ", verbWidth, "event", e.At.UTC().Format("15:04:05")), oneLineUncut(e.Message))
 	case deploy.TaskFailed:
@@ -58,6 +60,8 @@ func (r *Reporter) Deploy(e deploy.Event) {
 func (r *Reporter) ended(o deploy.Outcome) {
 	switch {
 	case o.DeploymentID == "", o.Status == deploy.StatusUnchanged: // nothing was started
+	case o.Status == deploy.StatusPaused:
+		r.line("left", "deployment "+o.DeploymentID, "paused")
 	case o.Status == deploy.StatusStarted:
 		r.line("left", "deployment "+o.DeploymentID, "goes on by itself")
 	default:
@@ -102,6 +106,9 @@ func (r *Reporter) waiting(e deploy.Waiting) {
 	}
 	if e.Failed > 0 {
 		state += fmt.Sprintf(", %d failed", e.Failed)
+		if e.Threshold > 0 {
+			state += fmt.Sprintf(" (circuit breaker: %d)", e.Threshold)
+		}
 	}
 	r.line("waiting", "deployment "+e.DeploymentID, strings.ToLower(strings.ReplaceAll(e.State, "_", " ")), state, elapsed(e.Elapsed))
 }

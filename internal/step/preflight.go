@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/taskdef"
 )
 
@@ -41,12 +40,7 @@ func (s *Step) findService(ctx context.Context) error {
 	if !s.settings.Registers() {
 		return nil
 	}
-	d := s.settings.Deployment
-	s.deployer = deploy.New(deploy.Options{
-		Config: s.session.Config, Cluster: d.Cluster, Service: d.Service,
-		Wait: d.WaitForServiceStability, WaitLimit: d.WaitFor, RollbackOnFailure: d.RollbackOnFailure,
-		Events: s.report.Deploy,
-	})
+	s.openDeployer()
 	if !s.settings.Deploys() {
 		return nil
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/towline/towline/internal/build"
 	"github.com/towline/towline/internal/build/progress"
 	"github.com/towline/towline/internal/build/sandbox"
-	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/inputs"
 	"github.com/towline/towline/internal/problem"
 )
@@ -105,30 +104,6 @@ func (s *Step) render(ctx context.Context) error {
 	return s.output(map[string]string{
 		inputs.OutputTaskDefinitionARN: arn, inputs.OutputPreviousTaskDefinitionARN: s.currentARN,
 	})
-}
-
-// deploy updates the service and follows the deployment to its end.
-func (s *Step) deploy(ctx context.Context) error {
-	s.did("the update of the service was asked for; look at its deployments")
-	outcome, err := s.deployer.Deploy(ctx, s.definitionARN)
-	s.report.Fact("Deployment", strings.TrimSpace(string(outcome.Status)+" "+outcome.DeploymentID))
-	if outcome.Reason != "" {
-		s.report.Fact("Reason", outcome.Reason)
-	}
-	if outcome.ConsoleURL != "" {
-		s.report.Fact("Console", outcome.ConsoleURL)
-	}
-	if outcome.Status == deploy.StatusUnchanged {
-		s.report.Say("unchanged", "service "+lastPart(s.settings.Deployment.Service), outcome.Reason)
-	}
-	if outErr := s.output(map[string]string{
-		inputs.OutputDeploymentID: outcome.DeploymentID, inputs.OutputDeploymentARN: outcome.DeploymentARN,
-		inputs.OutputDeploymentStatus: string(outcome.Status), inputs.OutputDeploymentReason: outcome.Reason,
-		inputs.OutputConsoleURL: outcome.ConsoleURL,
-	}); outErr != nil && err == nil {
-		return outErr
-	}
-	return err
 }
 
 // output sets outputs; values that are empty are left out.

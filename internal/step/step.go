@@ -138,6 +138,7 @@ func (s *Step) Ship(ctx context.Context) error {
 		{"Push", s.settings.Pushes(), s.push},
 		{"Task definition", s.settings.Registers(), s.render},
 		{"Deployment", s.settings.Deploys(), s.deploy},
+		{"Deployment", s.settings.Resumes(), s.resume},
 	} {
 		if !phase.needs {
 			continue
