@@ -29,7 +29,11 @@ func (f *follower) explain(ctx context.Context, v verdict) told {
 			pause(last, early, 0.1)
 		}
 	}
-	return f.tasks.why(f.events)
+	best := f.tasks.why(f.events)
+	if e, known := explainText(f.tasks.table, v.reason); known && e.rank > best.rank {
+		best = told{explanation: e}
+	}
+	return best
 }
 
 // why picks the most telling failure: known causes before exit codes before
@@ -39,7 +43,7 @@ func (w *taskWatch) why(events []string) told {
 	var best told
 	counts := map[string]int{}
 	for _, failure := range w.failed {
-		e := explainTask(w.table, failure, w.logs.of(failure.TaskID))
+		e := w.explainOne(failure)
 		counts[e.summary]++
 		better := best.summary == "" || e.rank > best.rank || e.rank == best.rank && counts[e.summary] >= counts[best.summary]
 		same := e.summary == best.summary && len(w.logs.of(failure.TaskID)) == 0 && len(w.logs.found) > 0
@@ -51,7 +55,7 @@ func (w *taskWatch) why(events []string) told {
 		return best
 	}
 	for _, message := range events {
-		if e, known := explainText(w.table, message); known {
+		if e, known := explainText(w.table, message); known && e.rank >= best.rank {
 			best = told{explanation: e, detail: []string{message}}
 		}
 	}
@@ -138,7 +142,7 @@ func (f *follower) problem(v verdict, t told) error {
 func reason(v verdict, t told) string {
 	line := strings.TrimRight(v.reason, ". ")
 	switch {
-	case t.summary == "":
+	case t.summary == "", t.words == v.reason && line != "":
 		line = firstOf(line, "no reason given")
 	case line == "":
 		line = t.summary

@@ -62,6 +62,9 @@ type AlarmRaised struct{ Names []string }
 type ServiceEvent struct {
 	At      time.Time
 	Message string
+	// Summary is one clause about what is wrong, and Fix what to do; both are
+	// empty for what is well.
+	Summary, Fix string
 }
 
 // ContainerEnd is how one container of a stopped task ended.
@@ -73,6 +76,10 @@ type ContainerEnd struct {
 	// Essential is true when its end ends the task; it is only known where the
 	// task definition could be read.
 	Essential bool
+	// Unhealthy says that its own health check failed; HealthCheck is that
+	// check's command, where the task definition could be read.
+	Unhealthy   bool
+	HealthCheck string
 }
 
 // TaskFailed says that a task of this deployment has failed, once per task.

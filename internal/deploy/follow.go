@@ -225,8 +225,13 @@ func (f *follower) tellEvents(s *ecstypes.Service) {
 	for _, e := range fresh {
 		f.d.events[aws.ToString(e.Id)] = true
 		f.events = append(f.events, aws.ToString(e.Message))
-		f.c.emit(ServiceEvent{At: aws.ToTime(e.CreatedAt), Message: aws.ToString(e.Message)})
+		why, _ := explainText(f.tasks.table, aws.ToString(e.Message))
+		if why.rank < rankKnown {
+			why = explanation{} // no more than the message says itself
+		}
+		f.c.emit(ServiceEvent{At: aws.ToTime(e.CreatedAt), Message: aws.ToString(e.Message), Summary: why.summary, Fix: why.fix})
 	}
+	f.tasks.said = f.events
 }
 
 // tellWaiting tells how many tasks run when that has changed, and now and then.

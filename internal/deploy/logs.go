@@ -40,7 +40,9 @@ type logReader struct {
 // logPlace is where a container's log goes.
 type logPlace struct {
 	driver, group, prefix, region string
-	essential                     bool
+	// check is the command of the container's own health check, or empty.
+	check     string
+	essential bool
 }
 
 // logWanted is one stream to read.
@@ -70,6 +72,7 @@ func (r *logReader) places(ctx context.Context) map[string]logPlace {
 			ContainerDefinitions []struct {
 				Name             string
 				Essential        *bool
+				HealthCheck      struct{ Command []string }
 				LogConfiguration struct {
 					LogDriver string
 					Options   map[string]string
@@ -85,6 +88,7 @@ func (r *logReader) places(ctx context.Context) map[string]logPlace {
 		r.known[def.Name] = logPlace{
 			driver: log.LogDriver, group: log.Options["awslogs-group"], prefix: log.Options["awslogs-stream-prefix"],
 			region: log.Options["awslogs-region"], essential: def.Essential == nil || *def.Essential,
+			check: checkCommand(def.HealthCheck.Command),
 		}
 	}
 	return r.known

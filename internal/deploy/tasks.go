@@ -25,6 +25,8 @@ type taskWatch struct {
 	// over holds tasks that need no second look.
 	over   map[string]bool
 	failed []TaskFailed
+	// said are the service's messages so far, oldest first.
+	said []string
 }
 
 func newTaskWatch(c *Client, d *deployment) *taskWatch {
@@ -54,14 +56,8 @@ func (w *taskWatch) tell(ctx context.Context, t ecstypes.Task) {
 		CreatedAt: aws.ToTime(t.CreatedAt), StartedAt: aws.ToTime(t.StartedAt), StoppedAt: endOf(t),
 	}
 	places := w.logs.places(ctx)
-	for _, container := range t.Containers {
-		end := ContainerEnd{Name: aws.ToString(container.Name), Reason: aws.ToString(container.Reason), Essential: places[aws.ToString(container.Name)].essential}
-		if container.ExitCode != nil {
-			end.ExitCode = aws.Int(int(*container.ExitCode))
-		}
-		failure.Containers = append(failure.Containers, end)
-	}
-	why := explainTask(w.table, failure, nil)
+	failure.Containers = w.endsOf(t, places)
+	why := w.explainOne(failure)
 	failure.Summary, failure.Fix = why.summary, why.fix
 	w.failed = append(w.failed, failure)
 	w.c.emit(failure)

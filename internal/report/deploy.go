@@ -35,6 +35,7 @@ func (r *Reporter) Deploy(e deploy.Event) {
 		r.strategy(e)
 	case deploy.ServiceEvent:
 		r.untrusted(fmt.Sprintf("%-*s %s ", verbWidth, "event", e.At.UTC().Format("15:04:05")), oneLineUncut(e.Message))
+		r.told(e.Summary, e.Fix)
 	case deploy.TaskFailed:
 		r.taskFailed(e)
 	case deploy.LogLines:
@@ -138,11 +139,21 @@ func (r *Reporter) taskFailed(e deploy.TaskFailed) {
 		}
 	}
 	r.indented(texts...)
-	if e.Summary != "" {
-		r.line("why", oneLineUncut(e.Summary))
+	r.told(e.Summary, e.Fix)
+}
+
+// told says what a failure means and what to do, unless it has been said.
+func (r *Reporter) told(summary, fix string) {
+	r.mu.Lock()
+	known := summary == "" || r.causes[summary]
+	r.causes[summary] = true
+	r.mu.Unlock()
+	if known {
+		return
 	}
-	if e.Fix != "" {
-		r.line("to do", oneLineUncut(e.Fix))
+	r.line("why", oneLineUncut(summary))
+	if fix != "" {
+		r.line("to do", oneLineUncut(fix))
 	}
 }
 

@@ -28,6 +28,7 @@ type Reporter struct {
 	errors   []*problem.Error
 	warnings []actions.Annotation
 	tasks    []failedTask
+	causes   map[string]bool   // that have been told
 	lastLog  map[string]string // by container: the last lines that were shown
 }
 
@@ -45,7 +46,7 @@ type fact struct{ name, value string }
 
 // New makes a Reporter that writes through runner.
 func New(runner *actions.Runner) *Reporter {
-	return &Reporter{runner: runner, begin: time.Now(), steps: map[string]*step{}, lastLog: map[string]string{}}
+	return &Reporter{runner: runner, begin: time.Now(), steps: map[string]*step{}, lastLog: map[string]string{}, causes: map[string]bool{}}
 }
 
 // Phase begins a part of the run, which ends with the call of its result.
