@@ -120,6 +120,11 @@ var rooms = []struct {
 	{"internal/build/layer", room{imports: []string{"internal/problem"}, why: "a leaf: tar <-> folder"}},
 	{"internal/build/progress", room{why: "a leaf: the vocabulary of events"}},
 	{"internal/awsauth", room{imports: []string{"internal/problem"}, why: "a token and a role in, an aws.Config out"}},
+	{"internal/policy", room{
+		imports: []string{"internal/inputs"},
+		tests:   []string{"internal/emulator"},
+		why:     "pure: settings in, what AWS has to allow for them out",
+	}},
 	{"internal/inputs", room{imports: []string{"internal/problem"}, why: "text in, checked settings out"}},
 	{"internal/actions", room{imports: []string{"internal/problem"}, why: "a leaf: the runner's protocol, whatever is said in it"}},
 	{"internal/problem", room{why: "a leaf: the error that a user reads"}},

@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"io"
 	stdlog "log"
@@ -37,6 +39,15 @@ const (
 	userSecret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 )
 
+// issuerKey saves each world from making its own.
+var issuerKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
 // world is what a scenario runs in.
 type world struct {
 	cloud  *emulator.Cloud
@@ -67,7 +78,7 @@ func newWorld(t *testing.T, env map[string]string, lines, definition string) *wo
 	t.Helper()
 	job := emulator.Job{Repository: env["GITHUB_REPOSITORY"], SHA: env["GITHUB_SHA"]}
 	w := &world{
-		cloud: emulator.New(emulator.Options{Region: "eu-central-1", Job: job}), env: env,
+		cloud: emulator.New(emulator.Options{Region: "eu-central-1", Job: job, Key: issuerKey()}), env: env,
 		others: map[string]*otherRegistry{}, errors: 1,
 	}
 	w.env["ACTIONS_ID_TOKEN_REQUEST_URL"], w.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = w.cloud.IDTokenRequest("")
@@ -128,6 +139,14 @@ func (w *world) set(t *testing.T, s *settings, word, value string) {
 		s.role.TrustPolicy = w.cloud.TrustGitHub(value)
 	case "policy": // the role may do these actions, a JSON list
 		decode(&s.role.Policy)
+	case "permissions": // the role's policy, a JSON document
+		s.role.PolicyDocument = value
+	case "trust": // the role's trust policy, a JSON document
+		s.role.TrustPolicy = value
+	case "service-name": // the service has another name
+		s.service.Name = value
+	case "repository-name": // the repository has another name
+		s.repository.Name = value
 	case "no-id-token":
 		delete(w.env, "ACTIONS_ID_TOKEN_REQUEST_URL")
 		delete(w.env, "ACTIONS_ID_TOKEN_REQUEST_TOKEN")

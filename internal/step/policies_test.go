@@ -1,0 +1,272 @@
+package step_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/goccy/go-yaml"
+)
+
+// documented is docs/iam.md, taken apart.
+type documented struct {
+	definition, trust string
+	flows             map[string]documentedFlow
+}
+
+// documentedFlow is one step of the document, and the policies for it.
+type documentedFlow struct {
+	with         map[string]string
+	permissions  permissions
+	repositories []string
+}
+
+// permissions is a policy document from which parts can be taken away.
+type permissions struct {
+	Version   string
+	Statement []map[string]any
+}
+
+func (p permissions) json(t *testing.T) string {
+	t.Helper()
+	encoded, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(encoded)
+}
+
+// part is one action or one resource of a statement.
+type part struct {
+	statement      int
+	member, value  string
+	sid            string
+	optional, last bool
+}
+
+func (p part) String() string { return p.sid + " without " + p.value }
+
+// parts are everything that can be taken away, each by itself. "*" is not: an
+// action without resources is nothing.
+func (p permissions) parts() []part {
+	var all []part
+	for i, s := range p.Statement {
+		sid := fmt.Sprint(s["Sid"])
+		for _, member := range []string{"Action", "Resource"} {
+			values := list(s[member])
+			for _, value := range values {
+				if member == "Resource" && len(values) == 1 {
+					continue
+				}
+				all = append(all, part{
+					statement: i, member: member, value: value, sid: sid,
+					optional: strings.HasPrefix(sid, "Optional"), last: len(values) == 1,
+				})
+			}
+		}
+	}
+	return all
+}
+
+// without takes a part away.
+func (p permissions) without(gone part) permissions {
+	out := permissions{Version: p.Version}
+	for i, s := range p.Statement {
+		if i != gone.statement {
+			out.Statement = append(out.Statement, s)
+			continue
+		}
+		if gone.last {
+			continue
+		}
+		s = maps.Clone(s)
+		s[gone.member] = slices.DeleteFunc(list(s[gone.member]), func(v string) bool { return v == gone.value })
+		out.Statement = append(out.Statement, s)
+	}
+	if len(out.Statement) == 0 {
+		out.Statement = []map[string]any{{"Effect": "Deny", "Action": "*", "Resource": "*"}}
+	}
+	return out
+}
+
+func list(value any) []string {
+	if many, ok := value.([]any); ok {
+		var all []string
+		for _, each := range many {
+			all = append(all, fmt.Sprint(each))
+		}
+		return all
+	}
+	return []string{fmt.Sprint(value)}
+}
+
+func readDocument(t *testing.T) documented {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("..", "..", "docs", "iam.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(content)
+	find := func(in, marker string) []string {
+		var found []string
+		for _, m := range regexp.MustCompile("(?s)<!-- "+marker+" -->\n```json\n(.*?)```").FindAllStringSubmatch(in, -1) {
+			found = append(found, m[1])
+		}
+		return found
+	}
+	d := documented{definition: find(text, "definition")[0], trust: find(text, "json trust")[0], flows: map[string]documentedFlow{}}
+	for _, m := range regexp.MustCompile("(?s)<!-- flow (\\S+) -->.*?```yaml\n(.*?)```\n(.*?)<!-- /generated -->").FindAllStringSubmatch(text, -1) {
+		flow := documentedFlow{with: map[string]string{}, repositories: find(m[3], "json repository")}
+		values := map[string]any{}
+		if err := yaml.Unmarshal([]byte(m[2]), &values); err != nil {
+			t.Fatalf("%s: %v", m[1], err)
+		}
+		for name, value := range values {
+			flow.with[name] = fmt.Sprint(value)
+		}
+		if strings.HasPrefix(m[1], "trust-") {
+			continue
+		}
+		if err := json.Unmarshal([]byte(find(m[3], "json permissions")[0]), &flow.permissions); err != nil {
+			t.Fatalf("%s: %v", m[1], err)
+		}
+		d.flows[m[1]] = flow
+	}
+	return d
+}
+
+// stage is what a flow is run in, besides what the document says.
+type stage struct {
+	// world are the lines of a scenario's world. The first run of a flow has
+	// to succeed.
+	world []string
+	// fails says that the step fails, whatever the role may do.
+	fails bool
+}
+
+// stages are what each flow of the document is run in: the first has to
+// succeed, the others are where the optional permissions are of use.
+func stages() map[string][]stage {
+	crashes := `tasks {"Logs": ["starting", "panic: DATABASE_URL is not set"], "Exit": {"Code": 2}}`
+	deployments := []stage{
+		{}, {world: []string{"no-circuit-breaker", crashes}, fails: true}, {world: []string{"service-name web2"}, fails: true},
+	}
+	taken := []stage{{world: []string{"taken v9"}}}
+	for _, s := range deployments[1:] {
+		s.world = append([]string{"taken v9"}, s.world...)
+		taken = append(taken, s)
+	}
+	return map[string][]stage{
+		"build-push":     {{}},
+		"build-push-uri": {{}, {world: []string{"repository-name shop2"}, fails: true}},
+		"merge":          {{world: []string{"pushed linux/amd64", "pushed linux/arm64"}}},
+		"deploy-image":   taken,
+		"full":           deployments,
+		"not-waiting":    {{}, deployments[2]},
+		"register":       {{}},
+	}
+}
+
+// TestPolicies runs each flow of docs/iam.md with exactly the policy that stands
+// there. With it nothing is denied. Without any one action or resource, a step
+// whose statement is needed fails, and one whose statement is optional still
+// does its work, and says what it missed.
+func TestPolicies(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("building keeps owners, which needs root")
+	}
+	document := readDocument(t)
+	for name := range stages() {
+		if _, there := document.flows[name]; !there {
+			t.Errorf("docs/iam.md has no flow %s", name)
+		}
+	}
+	for name, flow := range document.flows {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			all := stages()[name]
+			if len(all) == 0 {
+				t.Fatal("docs/iam.md has a flow that is not run: add it to stages")
+			}
+			for i, s := range all {
+				got := flow.play(t, document, s, flow.permissions)
+				if (got.code != 0) != s.fails {
+					t.Errorf("stage %d: got exit code %d, want a failure: %t\n%s", i, got.code, s.fails, got.log)
+				}
+				if len(got.denied) > 0 {
+					t.Errorf("stage %d: denied with the whole policy: %q", i, got.denied)
+				}
+			}
+			for _, gone := range flow.permissions.parts() {
+				flow.checkNeeded(t, document, all, gone)
+			}
+		})
+	}
+}
+
+// checkNeeded finds a stage in which the lack of a part is noticed.
+func (f documentedFlow) checkNeeded(t *testing.T, d documented, all []stage, gone part) {
+	t.Helper()
+	for _, s := range all {
+		got := f.play(t, d, s, f.permissions.without(gone))
+		if len(got.denied) == 0 {
+			continue
+		}
+		switch {
+		case !gone.optional && got.code == 0:
+			t.Errorf("%s: got success, want a failure: the statement is optional", gone)
+		case gone.optional && (got.code != 0) != s.fails:
+			t.Errorf("%s: got exit code %d, want it optional:\n%s", gone, got.code, got.log)
+		case gone.optional && strings.HasPrefix(got.denied[0], "ecs ") && gone.sid != "OptionalNeighbours" && !strings.Contains(got.log, " is not allowed: "):
+			t.Errorf("%s: the log does not say what is not allowed:\n%s", gone, got.log)
+		}
+		return
+	}
+	t.Errorf("%s: nothing is denied: the policy is too wide", gone)
+}
+
+// played is what came of a run.
+type played struct {
+	code   int
+	log    string
+	denied []string
+}
+
+// play runs a flow on a stage with a policy.
+func (f documentedFlow) play(t *testing.T, d documented, s stage, p permissions) played {
+	t.Helper()
+	dir := t.TempDir()
+	workspace := filepath.Join(dir, "workspace")
+	for file, text := range map[string]string{"Dockerfile": "FROM scratch\nCOPY hello.txt /\n", "hello.txt": "hello\n", "ecs/web.json": d.definition} {
+		writeFile(t, filepath.Join(workspace, file), []byte(text))
+	}
+	env := environment(dir, workspace)
+	for name, value := range f.with {
+		env["INPUT_"+strings.ToUpper(name)] = value
+	}
+	var got played
+	t.Run("bubble", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, env, strings.Join(append([]string{"permissions " + p.json(t), "trust " + oneLine(d.trust)}, s.world...), "\n"), d.definition)
+			got.code = w.run(t)
+			got.log = w.log.text.String()
+			for _, call := range w.cloud.Calls()[w.skipCalls:] {
+				if strings.HasPrefix(call.ErrorCode, "AccessDenied") || call.ErrorCode == "DENIED" {
+					got.denied = append(got.denied, call.Service+" "+call.Action)
+				}
+			}
+			settle(t)
+		})
+	})
+	return got
+}
+
+func oneLine(doc string) string { return strings.Join(strings.Fields(doc), " ") }
