@@ -12,7 +12,8 @@ type Call struct {
 	// Service is oidc, sts, ecr, registry, ecs or logs.
 	Service string
 	// Action is the API's action (UpdateService), or the method and kind of
-	// object for the registry (PATCH upload, PUT manifest, MOUNT blob) and for
+	// object for the registry (PATCH upload, PUT manifest, MOUNT blob; PATCH no
+	// upload, PUT no upload and PUT no manifest for what cannot be there) and for
 	// OIDC (GET token).
 	Action string
 	// Method and Path are the request line's.
@@ -51,14 +52,17 @@ func (c *Cloud) Called(service, action string) []Call {
 	})
 }
 
-// Uploaded counts the blob uploads that began and the bytes that they carried;
-// mounted blobs and manifests are not among them.
+// Uploaded counts the blobs that were uploaded and the bytes that were sent for
+// them, those of failed tries too; mounted blobs and manifests are not among them.
 func (c *Cloud) Uploaded() (uploads int, bytes int64) {
 	for _, call := range c.Called("registry", "") {
 		switch call.Action {
-		case "POST upload":
-			uploads++
-		case "PATCH upload", "PUT upload":
+		case "PUT upload":
+			bytes += call.Bytes
+			if call.Status == http.StatusCreated {
+				uploads++
+			}
+		case "PATCH upload":
 			bytes += call.Bytes
 		}
 	}

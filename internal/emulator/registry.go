@@ -160,6 +160,9 @@ func (c *Cloud) serveRegistry(w http.ResponseWriter, r *http.Request) {
 	if o.kind == "upload" && r.URL.Query().Get("mount") != "" {
 		call.Action = "MOUNT blob"
 	}
+	if c.nowhere(o, r.Method) {
+		call.Action = r.Method + " no " + o.kind
+	}
 	c.exchange(w, r, call, writeRegistryError, func(w http.ResponseWriter, f *Fault) error {
 		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 		permission := o.permission(r.Method)
@@ -202,6 +205,17 @@ func (c *Cloud) serveRegistry(w http.ResponseWriter, r *http.Request) {
 			return c.serveListing(w, r, repo)
 		}
 	})
+}
+
+// nowhere says whether a request writes to what cannot be: an upload that was not
+// begun, a digest that no content has. Such requests ask for rights alone.
+func (c *Cloud) nowhere(o object, method string) bool {
+	if o.kind == "manifest" {
+		return method == http.MethodPut && strings.Trim(o.ref, "0") == "sha256:"
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return o.kind == "upload" && o.ref != "" && c.reg.uploads[o.ref] == nil
 }
 
 // login checks the Basic credentials that GetAuthorizationToken gave out.

@@ -5,9 +5,12 @@ import (
 	"encoding/base64"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
+	ecrtypes "github.com/aws/aws-sdk-go-v2/service/ecr/types"
+	"github.com/aws/aws-sdk-go-v2/service/ecrpublic"
 )
 
 // ECR asks Amazon ECR with an AWS configuration. It implements ECRTokens.
@@ -21,18 +24,34 @@ func NewECR(config aws.Config) *ECR { return &ECR{config: config} }
 // Region implements ECRTokens.
 func (e *ECR) Region() string { return e.config.Region }
 
-func (e *ECR) client(region string) *ecr.Client {
+func (e *ECR) client(at Place) *ecr.Client {
 	return ecr.NewFromConfig(e.config, func(o *ecr.Options) {
-		if region != "" {
-			o.Region = region
+		if at.Region != "" {
+			o.Region = at.Region
 		}
 	})
 }
 
+// public asks ECR Public, whose API is in us-east-1 alone; see
+// https://docs.aws.amazon.com/AmazonECR/latest/public/public-registries.html.
+func (e *ECR) public() *ecrpublic.Client {
+	return ecrpublic.NewFromConfig(e.config, func(o *ecrpublic.Options) { o.Region = "us-east-1" })
+}
+
 // Token implements ECRTokens; see
 // https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html.
-func (e *ECR) Token(ctx context.Context, region string) (Token, error) {
-	out, err := e.client(region).GetAuthorizationToken(ctx, &ecr.GetAuthorizationTokenInput{})
+func (e *ECR) Token(ctx context.Context, at Place) (Token, error) {
+	if at.Public {
+		out, err := e.public().GetAuthorizationToken(ctx, &ecrpublic.GetAuthorizationTokenInput{})
+		if err != nil {
+			return Token{}, err
+		}
+		if out.AuthorizationData == nil {
+			return Token{}, errors.New("ecr-public:GetAuthorizationToken answered without authorization data")
+		}
+		return decodeToken(out.AuthorizationData.AuthorizationToken, "https://"+publicHost, out.AuthorizationData.ExpiresAt)
+	}
+	out, err := e.client(at).GetAuthorizationToken(ctx, &ecr.GetAuthorizationTokenInput{})
 	if err != nil {
 		return Token{}, err
 	}
@@ -40,40 +59,101 @@ func (e *ECR) Token(ctx context.Context, region string) (Token, error) {
 		return Token{}, errors.New("ecr:GetAuthorizationToken answered without authorization data")
 	}
 	data := out.AuthorizationData[0]
-	decoded, err := base64.StdEncoding.DecodeString(aws.ToString(data.AuthorizationToken))
+	return decodeToken(data.AuthorizationToken, aws.ToString(data.ProxyEndpoint), data.ExpiresAt)
+}
+
+func decodeToken(encoded *string, endpoint string, expires *time.Time) (Token, error) {
+	decoded, err := base64.StdEncoding.DecodeString(aws.ToString(encoded))
 	if err != nil {
-		return Token{}, errors.New("ecr:GetAuthorizationToken answered with a token that is not base64")
+		return Token{}, errors.New("GetAuthorizationToken answered with a token that is not base64")
 	}
 	user, password, ok := strings.Cut(string(decoded), ":")
 	if !ok || password == "" {
-		return Token{}, errors.New("ecr:GetAuthorizationToken answered with a token that is not user:password")
+		return Token{}, errors.New("GetAuthorizationToken answered with a token that is not user:password")
 	}
-	return Token{
-		User:     user,
-		Password: password,
-		Endpoint: aws.ToString(data.ProxyEndpoint),
-		Expires:  aws.ToTime(data.ExpiresAt),
-	}, nil
+	return Token{User: user, Password: password, Endpoint: endpoint, Expires: aws.ToTime(expires)}, nil
 }
 
-// Repository implements ECRTokens; see
+// Repositories implements ECRTokens; see
 // https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeRepositories.html.
-func (e *ECR) Repository(ctx context.Context, region, account, repository string) (Repository, error) {
-	in := &ecr.DescribeRepositoriesInput{RepositoryNames: []string{repository}}
-	if account != "" {
-		in.RegistryId = aws.String(account)
+func (e *ECR) Repositories(ctx context.Context, at Place, names []string) ([]Repository, error) {
+	var found []Repository
+	if at.Public {
+		out, err := e.public().DescribeRepositories(ctx, &ecrpublic.DescribeRepositoriesInput{RepositoryNames: names})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range out.Repositories {
+			found = append(found, Repository{Name: aws.ToString(r.RepositoryName), URI: aws.ToString(r.RepositoryUri)})
+		}
+		return found, nil
 	}
-	out, err := e.client(region).DescribeRepositories(ctx, in)
+	out, err := e.client(at).DescribeRepositories(ctx, &ecr.DescribeRepositoriesInput{RepositoryNames: names, RegistryId: optional(at.Account)})
 	if err != nil {
-		return Repository{}, err
+		return nil, err
 	}
-	if len(out.Repositories) == 0 {
-		return Repository{}, errors.New("ecr:DescribeRepositories answered without the repository")
+	for _, r := range out.Repositories {
+		found = append(found, described(r))
 	}
-	found := out.Repositories[0]
-	r := Repository{URI: aws.ToString(found.RepositoryUri), TagMutability: string(found.ImageTagMutability)}
+	return found, nil
+}
+
+func described(found ecrtypes.Repository) Repository {
+	r := Repository{
+		Name: aws.ToString(found.RepositoryName), URI: aws.ToString(found.RepositoryUri),
+		TagMutability: string(found.ImageTagMutability),
+	}
 	for _, filter := range found.ImageTagMutabilityExclusionFilters {
 		r.TagExclusions = append(r.TagExclusions, aws.ToString(filter.Filter))
 	}
-	return r, nil
+	if e := found.EncryptionConfiguration; e != nil {
+		r.Encryption, r.Key = string(e.EncryptionType), aws.ToString(e.KmsKey)
+	}
+	if scan := found.ImageScanningConfiguration; scan != nil {
+		r.ScanOnPush = scan.ScanOnPush
+	}
+	return r
+}
+
+// Create implements ECRTokens; see
+// https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepository.html.
+func (e *ECR) Create(ctx context.Context, at Place, r Repository) (Repository, error) {
+	if at.Public {
+		out, err := e.public().CreateRepository(ctx, &ecrpublic.CreateRepositoryInput{RepositoryName: aws.String(r.Name)})
+		if err != nil {
+			return Repository{}, err
+		}
+		if out.Repository == nil {
+			return Repository{}, errors.New("ecr-public:CreateRepository answered without the repository")
+		}
+		return Repository{Name: r.Name, URI: aws.ToString(out.Repository.RepositoryUri)}, nil
+	}
+	out, err := e.client(at).CreateRepository(ctx, &ecr.CreateRepositoryInput{
+		RepositoryName: aws.String(r.Name), RegistryId: optional(at.Account),
+		ImageTagMutability:         ecrtypes.ImageTagMutability(r.TagMutability),
+		ImageScanningConfiguration: &ecrtypes.ImageScanningConfiguration{ScanOnPush: r.ScanOnPush},
+	})
+	if err != nil {
+		return Repository{}, err
+	}
+	if out.Repository == nil {
+		return Repository{}, errors.New("ecr:CreateRepository answered without the repository")
+	}
+	return described(*out.Repository), nil
+}
+
+// CheckLayer implements ECRTokens; see
+// https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchCheckLayerAvailability.html.
+func (e *ECR) CheckLayer(ctx context.Context, at Place, repository, digest string) error {
+	_, err := e.client(at).BatchCheckLayerAvailability(ctx, &ecr.BatchCheckLayerAvailabilityInput{
+		RepositoryName: aws.String(repository), RegistryId: optional(at.Account), LayerDigests: []string{digest},
+	})
+	return err
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return aws.String(s)
 }

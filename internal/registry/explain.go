@@ -89,10 +89,9 @@ func isImmutable(err error) bool {
 // an upload into a repository that is missing or closed to the caller.
 func fixBroken(err error, pulling, isECR bool, repo name.Repository, region string) string {
 	request, ok := errors.AsType[*url.Error](err)
-	closed := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
-	if ok && closed && request.Op == "Post" && !pulling && isECR {
+	if ok && isClosed(err) && request.Op == "Post" && !pulling && isECR {
 		return fmt.Sprintf("ECR ends an upload like this when the repository is missing or ecr:InitiateLayerUpload is denied. "+
-			"Create it (%s), or allow the action.", createCommand(repo, region))
+			"Create it (%s), or allow the action.", createCommand(repo.RepositoryStr(), Place{Region: region}, ""))
 	}
 	if strings.Contains(err.Error(), "no such host") {
 		return fmt.Sprintf("Check the registry's name, %s.", repo.RegistryStr())
@@ -100,8 +99,9 @@ func fixBroken(err error, pulling, isECR bool, repo name.Repository, region stri
 	return ""
 }
 
-func createCommand(repo name.Repository, region string) string {
-	return fmt.Sprintf("aws ecr create-repository --repository-name %s --region %s", repo.RepositoryStr(), region)
+// isClosed says whether a connection ended before its answer.
+func isClosed(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 func fixMissing(pulling, isECR bool, repo name.Repository, region string) string {
@@ -109,7 +109,7 @@ func fixMissing(pulling, isECR bool, repo name.Repository, region string) string
 	case pulling:
 		return "Check the image's name."
 	case isECR:
-		return "Create the repository: " + createCommand(repo, region)
+		return "Create the repository: " + createCommand(repo.RepositoryStr(), Place{Region: region}, "")
 	}
 	return "Create the repository, or check its name."
 }
@@ -134,12 +134,17 @@ func fixDenied(answer *transport.Error, pulling, isECR bool, repo name.Repositor
 		return fmt.Sprintf("Set registry-credentials for %s to a login that may write to the repository.", repo.RegistryStr())
 	}
 	action := ecrAction(answer.Request)
-	fix := fmt.Sprintf("Allow %s on arn:%s:ecr:%s:%s:repository/%s to the role, and in the repository's policy if it is another account's.",
-		action, partition(region), region, account, repo.RepositoryStr())
+	fix := fixActions([]string{action}, repo, account, region)
 	if action == "ecr:PutImage" {
 		fix += " ECR answers the same when the repository has reached its quota of images."
 	}
 	return fix
+}
+
+// fixActions says which IAM actions a role lacks on a repository of ECR.
+func fixActions(actions []string, repo name.Repository, account, region string) string {
+	return fmt.Sprintf("Allow %s on arn:%s:ecr:%s:%s:repository/%s to the role, and in the repository's policy if it is another account's.",
+		strings.Join(actions, ", "), partition(region), region, account, repo.RepositoryStr())
 }
 
 // ecrAction is the IAM action behind a request of the registry protocol.

@@ -234,14 +234,17 @@ type fakeECR struct {
 	err       error
 	repos     map[string]Repository
 	repoErr   error
+	described []string // the names of each call
+	layerErr  error
+	createErr error
 }
 
 func (e *fakeECR) Region() string { return "eu-central-1" }
 
-func (e *fakeECR) Token(_ context.Context, region string) (Token, error) {
+func (e *fakeECR) Token(_ context.Context, at Place) (Token, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.asked = append(e.asked, region)
+	e.asked = append(e.asked, at.Region)
 	if e.err != nil {
 		return Token{}, e.err
 	}
@@ -255,17 +258,42 @@ type codedError string
 func (e codedError) Error() string     { return "api error " + string(e) }
 func (e codedError) ErrorCode() string { return string(e) }
 
-func (e *fakeECR) Repository(_ context.Context, region, account, repository string) (Repository, error) {
+func (e *fakeECR) Repositories(_ context.Context, at Place, names []string) ([]Repository, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.described = append(e.described, strings.Join(names, " "))
 	if e.repoErr != nil {
-		return Repository{}, e.repoErr
+		return nil, e.repoErr
 	}
-	found, ok := e.repos[repository]
-	if !ok {
-		return Repository{}, fmt.Errorf("%s/%s: %w", region, account, codedError("RepositoryNotFoundException"))
+	var all []Repository
+	for _, name := range names {
+		found, ok := e.repos[name]
+		if !ok {
+			return nil, fmt.Errorf("%s/%s: %w", at.Region, at.Account, codedError("RepositoryNotFoundException"))
+		}
+		found.Name = name
+		all = append(all, found)
 	}
-	return found, nil
+	return all, nil
+}
+
+func (e *fakeECR) Create(_ context.Context, _ Place, r Repository) (Repository, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.repos[r.Name] = r
+	return r, e.createErr
+}
+
+func (e *fakeECR) CheckLayer(_ context.Context, _ Place, repository, _ string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.layerErr != nil {
+		return e.layerErr
+	}
+	if _, ok := e.repos[repository]; !ok && e.repoErr == nil {
+		return codedError("RepositoryNotFoundException")
+	}
+	return nil
 }
 
 // events collects what a client reports.

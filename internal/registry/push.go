@@ -199,7 +199,9 @@ func (c *Client) checkMutable(ctx context.Context, digest v1.Hash, tags []name.T
 	if !login.ecr || c.opts.ECR == nil {
 		return nil
 	}
-	var settings *Repository
+	c.mu.Lock()
+	settings := c.settings[displayName(repo)]
+	c.mu.Unlock()
 	for _, tag := range tags {
 		have, err := c.head(ctx, tag)
 		if err != nil {
@@ -209,17 +211,15 @@ func (c *Client) checkMutable(ctx context.Context, digest v1.Hash, tags []name.T
 			continue
 		}
 		if settings == nil {
-			account, _, _ := ECRHost(repo.RegistryStr())
-			found, err := c.opts.ECR.Repository(ctx, login.region, account, repo.RepositoryStr())
+			settings = c.Targets(ctx, []string{displayName(repo)})[0].Settings
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			if err != nil {
-				return nil //nolint:nilerr // a role need not be able to describe: the PUT will tell
+			if settings == nil {
+				return nil // a role need not be able to describe: the PUT will tell
 			}
-			settings = &found
 		}
-		if settings.immutable(tag.TagStr()) {
+		if settings.Immutable(tag.TagStr()) {
 			return immutableTag(tag, *have, digest, errors.New("the repository's tags are immutable"))
 		}
 	}

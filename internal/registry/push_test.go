@@ -420,7 +420,7 @@ func TestMutability(t *testing.T) {
 		{TagMutability: "MUTABLE_WITH_EXCLUSION", TagExclusions: []string{"*est"}},
 		{TagMutability: "MUTABLE_WITH_EXCLUSION"},
 	} {
-		got = append(got, r.immutable("latest"))
+		got = append(got, r.Immutable("latest"))
 	}
 	if want := []bool{false, false, true, false, true, true, false}; !slices.Equal(got, want) {
 		t.Errorf("immutable = %v, want %v", got, want)

@@ -31,6 +31,10 @@ type Options struct {
 	Credentials map[string]authn.AuthConfig
 	// ECR gives access to Amazon ECR. Default: AWS is never asked.
 	ECR ECRTokens
+	// Public: bare names of repositories are of ECR Public, and images are pulled
+	// from there with its login. Default: private ECR; ECR Public gets a login
+	// only where something is pushed to it.
+	Public bool
 	// Mask is told each secret before its first use.
 	Mask func(secret string)
 	// Events receives what was moved and what did not need to be. It is called
@@ -78,10 +82,13 @@ type Client struct {
 	puller  *remote.Puller
 	pusher  *remote.Pusher
 	blobs   *blobStore
+	keys    *keychain
 	mirrors map[string]string
 
 	mu       sync.Mutex
 	resolved map[string]*resolution
+	// settings are those of ECR's repositories that were described, by HOST/NAME.
+	settings map[string]*Repository
 	// early holds what Upload did, until a Push tells it.
 	early map[string]Event
 }
@@ -105,22 +112,25 @@ func New(opts Options) *Client {
 		logins:   newLogins(opts.ECR, opts.Mask),
 		blobs:    &blobStore{dir: opts.CacheDir},
 		mirrors:  map[string]string{},
-		resolved: map[string]*resolution{}, early: map[string]Event{},
+		resolved: map[string]*resolution{}, early: map[string]Event{}, settings: map[string]*Repository{},
 	}
 	for host, mirror := range opts.Mirrors {
 		c.mirrors[canonicalHost(host)] = mirror
 	}
-	keys := keychain{}
+	c.keys = &keychain{logins: c.logins, given: map[string]authn.AuthConfig{}}
 	for host, config := range opts.Credentials {
 		maskLogin(opts.Mask, config)
-		keys[canonicalHost(host)] = config
+		c.keys.given[canonicalHost(host)] = config
 		c.logins.know(canonicalHost(host), hostLogin{given: true})
+	}
+	if opts.Public && opts.ECR != nil && !c.logins.known(publicHost).given {
+		c.logins.know(publicHost, hostLogin{ecr: true, place: Place{Public: true}})
 	}
 	// Retries are ours (see retry.go): go-containerregistry's sleep through a
 	// cancelled context and do not heed Retry-After.
 	common := []remote.Option{
 		remote.WithTransport(&wire{base: opts.Transport, logins: c.logins}),
-		remote.WithAuthFromKeychain(keys),
+		remote.WithAuthFromKeychain(c.keys),
 		remote.WithJobs(opts.Jobs),
 		remote.WithUserAgent("towline"),
 		remote.WithRetryBackoff(remote.Backoff{Steps: 1}),
@@ -132,16 +142,40 @@ func New(opts Options) *Client {
 	return c
 }
 
-// keychain holds the logins that a user gave, by host.
-type keychain map[string]authn.AuthConfig
+// keychain holds the logins that a user gave, by host, and knows ECR Public's,
+// which is exchanged for another token at the registry. Private ECR's is added
+// by the wire.
+type keychain struct {
+	logins *logins
+	given  map[string]authn.AuthConfig
+}
 
 // Resolve implements authn.Keychain.
-func (k keychain) Resolve(r authn.Resource) (authn.Authenticator, error) {
-	config, ok := k[r.RegistryStr()]
-	if !ok {
-		return authn.Anonymous, nil
+func (k *keychain) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	if config, ok := k.given[r.RegistryStr()]; ok {
+		return authn.FromConfig(config), nil
 	}
-	return authn.FromConfig(config), nil
+	if login := k.logins.known(r.RegistryStr()); login.ecr && login.place.Public {
+		return publicLogin{k.logins}, nil
+	}
+	return authn.Anonymous, nil
+}
+
+// publicLogin is ECR Public's token, renewed as it ends.
+type publicLogin struct{ logins *logins }
+
+// Authorization implements authn.Authenticator.
+func (p publicLogin) Authorization() (*authn.AuthConfig, error) {
+	return p.AuthorizationContext(context.Background())
+}
+
+// AuthorizationContext implements authn.ContextAuthenticator.
+func (p publicLogin) AuthorizationContext(ctx context.Context) (*authn.AuthConfig, error) {
+	token, err := p.logins.token(ctx, Place{Public: true}, "")
+	if err != nil {
+		return nil, err
+	}
+	return &authn.AuthConfig{Username: token.User, Password: token.Password}, nil
 }
 
 // maskLogin masks every form in which a login's secrets may show.

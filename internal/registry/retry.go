@@ -18,8 +18,10 @@ import (
 
 // try runs op until it succeeds, fails for good, or has failed five times:
 // about 1, 2, 4 and 8 seconds apart, or as far as the registry asked for.
-func try(ctx context.Context, op func(context.Context) error) error {
-	const tries = 5
+func try(ctx context.Context, op func(context.Context) error) error { return tryFor(ctx, 5, op) }
+
+// tryFor is try with another number of tries.
+func tryFor(ctx context.Context, tries int, op func(context.Context) error) error {
 	for n := 1; ; n++ {
 		watched, seen := withSight(ctx)
 		err := op(watched)

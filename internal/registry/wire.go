@@ -72,10 +72,10 @@ type wire struct {
 // RoundTrip implements http.RoundTripper.
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	login := w.logins.known(req.URL.Host)
-	if !login.ecr || login.given {
+	if !login.ecr || login.given || login.place.Public {
 		return w.send(req, req)
 	}
-	authorized, token, err := w.authorize(req, login.region, "")
+	authorized, token, err := w.authorize(req, login.place, "")
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
 	_ = resp.Body.Close()
-	if authorized, _, err = w.authorize(replay, login.region, token.Password); err != nil {
+	if authorized, _, err = w.authorize(replay, login.place, token.Password); err != nil {
 		return nil, err
 	}
 	return w.send(authorized, req)
@@ -142,8 +142,8 @@ func (w *wire) send(req, seen *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-func (w *wire) authorize(req *http.Request, region, refused string) (*http.Request, Token, error) {
-	token, err := w.logins.token(req.Context(), region, refused)
+func (w *wire) authorize(req *http.Request, place Place, refused string) (*http.Request, Token, error) {
+	token, err := w.logins.token(req.Context(), place, refused)
 	if err != nil {
 		if req.Body != nil {
 			_ = req.Body.Close()
