@@ -18,7 +18,7 @@ const (
 	summaryCut     = "\n*The summary ends here: GitHub shows at most 1 MiB per step. The log has the rest.*\n"
 )
 
-// OpenFiles opens the runner's files for outputs and the summary. Call it
+// OpenFiles opens the runner's files for outputs, variables and the summary. Call it
 // before anything that is not ours runs: from then on they are written by
 // descriptor, whatever becomes of their paths.
 func (r *Runner) OpenFiles() error {
@@ -26,6 +26,7 @@ func (r *Runner) OpenFiles() error {
 	defer r.filesMu.Unlock()
 	return errors.Join(
 		r.openFile(&r.output, "GITHUB_OUTPUT"),
+		r.openFile(&r.env, "GITHUB_ENV"),
 		r.openFile(&r.summary, "GITHUB_STEP_SUMMARY"))
 }
 
@@ -51,18 +52,29 @@ func (r *Runner) openFile(f **os.File, name string) error {
 // nothing in it can set another output. Without a file for outputs, away from
 // GitHub, nobody would read it, and it is dropped.
 func (r *Runner) SetOutput(name, value string) error {
+	return r.set(&r.output, "GITHUB_OUTPUT", "output "+name, name, value)
+}
+
+// SetEnv sets a variable in the environment of the job's later steps, as
+// SetOutput sets an output.
+func (r *Runner) SetEnv(name, value string) error {
+	return r.set(&r.env, "GITHUB_ENV", "variable "+name, name, value)
+}
+
+// set writes name and value into the file that the variable holds.
+func (r *Runner) set(file **os.File, variable, what, name, value string) error {
 	if name == "" || strings.ContainsAny(name, "=<\r\n") {
-		return fmt.Errorf("output %q: not a name", name)
+		return fmt.Errorf("%s: not a name", what)
 	}
 	r.filesMu.Lock()
 	defer r.filesMu.Unlock()
-	if err := r.openFile(&r.output, "GITHUB_OUTPUT"); err != nil {
+	if err := r.openFile(file, variable); err != nil {
 		return err
 	}
-	if r.output == nil {
+	if *file == nil {
 		if !r.plain {
 			return &problem.Error{
-				Op: "set output " + name, Err: errors.New("GITHUB_OUTPUT is not in the environment"),
+				Op: "set " + what, Err: errors.New(variable + " is not in the environment"),
 				Fix: "Use a runner of version 2.297 or newer.",
 			}
 		}
@@ -70,10 +82,10 @@ func (r *Runner) SetOutput(name, value string) error {
 	}
 	delimiter := "towline_" + r.delimiter()
 	if strings.Contains(value, delimiter) {
-		return fmt.Errorf("output %s: the value contains the delimiter", name)
+		return fmt.Errorf("%s: the value contains the delimiter", what)
 	}
-	if _, err := r.output.WriteString(name + "<<" + delimiter + "\n" + value + "\n" + delimiter + "\n"); err != nil {
-		return fmt.Errorf("output %s: %w", name, err)
+	if _, err := (*file).WriteString(name + "<<" + delimiter + "\n" + value + "\n" + delimiter + "\n"); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }

@@ -41,11 +41,11 @@ func (r *Runner) HasIDToken() bool {
 
 // IDToken asks GitHub for an ID token for audience (empty: GitHub's default),
 // and masks it. A token is good for about five minutes; ask again for another.
-// Network errors and the statuses 429 and 5xx are tried five times.
+// Network errors, and statuses that may pass, are tried five times.
 // https://docs.github.com/actions/reference/openid-connect-reference
 func (r *Runner) IDToken(ctx context.Context, audience string) (string, error) {
 	if !r.HasIDToken() {
-		return "", r.noIDToken()
+		return "", r.NoIDToken()
 	}
 	if err := r.checkTokenURL(); err != nil {
 		return "", err
@@ -167,7 +167,8 @@ func (t *tokenExchange) judge(err error) error {
 	var netErr net.Error
 	switch {
 	case errors.As(err, &failed):
-		if failed.StatusCode < 500 && failed.StatusCode != http.StatusTooManyRequests {
+		// Others pass: the service may not have heard yet that the job is running.
+		if failed.StatusCode == http.StatusBadRequest || failed.StatusCode == http.StatusUnauthorized {
 			return backoff.Permanent(err)
 		}
 	case errors.As(err, &network), errors.As(err, &netErr):
@@ -204,6 +205,9 @@ func idTokenError(ctx context.Context, err error) error {
 		Op: "request ID token", Err: err,
 		Fix: "Run the job again; see https://www.githubstatus.com when it goes on.",
 	}
+	if strings.Contains(err.Error(), "proxyconnect") {
+		p.Input, p.Fix = "http-proxy", "Check the proxy's address (http-proxy, or HTTPS_PROXY in the environment), and that it lets requests to GitHub through; or name the hosts that need no proxy in no-proxy."
+	}
 	if failed, ok := errors.AsType[*githubactions.RequestFailedError](err); ok {
 		switch {
 		case failed.StatusCode == http.StatusUnauthorized || failed.StatusCode == http.StatusForbidden:
@@ -218,8 +222,8 @@ func idTokenError(ctx context.Context, err error) error {
 	return p
 }
 
-// noIDToken explains why the job may not ask for ID tokens.
-func (r *Runner) noIDToken() error {
+// NoIDToken explains, as a *problem.Error, why the job may not ask for ID tokens.
+func (r *Runner) NoIDToken() error {
 	p := &problem.Error{
 		Op:  "request ID token",
 		Err: errors.New("GitHub gave this job no ACTIONS_ID_TOKEN_REQUEST_URL and _TOKEN, so it may not ask for ID tokens"),

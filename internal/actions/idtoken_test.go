@@ -74,13 +74,14 @@ func TestIDToken(t *testing.T) {
 			want: []string{"request ID token", "502", "bad gateway", "request ID AB:1", "Run the job again"},
 		},
 		"forbidden": {
-			service: tokenService{answers: []func(http.ResponseWriter){answer(403, "no")}}, tries: 1,
+			service: tokenService{answers: []func(http.ResponseWriter){answer(403, "no")}}, tries: 5,
 			want: []string{"403", "no", "id-token: write"},
 		},
 		"unauthorized": {
 			service: tokenService{answers: []func(http.ResponseWriter){answer(401, strings.Repeat("x", 9000), "Retry-After", "3")}}, tries: 1,
 			want: []string{"401", "id-token: write"},
 		},
+		"not heard of the job yet": {service: tokenService{answers: []func(http.ResponseWriter){answer(404, ""), good}}, tries: 2},
 		"bad request": {
 			service: tokenService{answers: []func(http.ResponseWriter){answer(400, "audience")}}, tries: 1,
 			want: []string{"400", `"audience"`},

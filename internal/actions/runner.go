@@ -59,6 +59,7 @@ type Runner struct {
 	// filesMu orders what is written to the runner's files.
 	filesMu     sync.Mutex
 	output      *os.File
+	env         *os.File
 	summary     *os.File
 	summaryFull bool
 }
@@ -84,6 +85,10 @@ func New(o Options) *Runner {
 	r.library = githubactions.New(githubactions.WithWriter(&r.buffer), githubactions.WithGetenv(r.getenv))
 	return r
 }
+
+// Through has requests for ID tokens go through transport from now on. It may
+// not be called while one is under way.
+func (r *Runner) Through(transport http.RoundTripper) { r.transport = transport }
 
 // Input is the value of the action's input name without blanks around it. An
 // input that is not set is empty. Both forms of the variable's name are read:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
 )
@@ -20,7 +21,12 @@ type claims struct {
 	Environment    string   `json:"environment"`
 	Ref            string   `json:"ref"`
 	JobWorkflowRef string   `json:"job_workflow_ref"`
+	// in seconds since 1970
+	NotBefore float64 `json:"nbf"`
+	Expires   float64 `json:"exp"`
 }
+
+const gitHubIssuer = "token.actions.githubusercontent.com"
 
 // audience is a string, or a list of them: RFC 7519, 4.1.3.
 type audience string
@@ -74,12 +80,28 @@ func (c claims) lines() []string {
 	return lines
 }
 
+// validity tells at which time, by AWS's clock, the token would be good, if it
+// is not at that of its refusal. Empty if that is not known.
+func (c claims) validity(at time.Time) string {
+	begins, ends := time.Unix(int64(c.NotBefore), 0), time.Unix(int64(c.Expires), 0)
+	switch {
+	case at.IsZero():
+	case c.NotBefore > 0 && at.Before(begins):
+		return fmt.Sprintf("the token is good only from %s on, and AWS's clock says %s", clock(begins), clock(at))
+	case c.Expires > 0 && !at.Before(ends):
+		return fmt.Sprintf("the token was good until %s, and AWS's clock says %s", clock(ends), clock(at))
+	}
+	return ""
+}
+
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
 // provider is the identity provider's name in IAM: the issuer without scheme.
 func (c claims) provider() string {
 	if name := strings.TrimPrefix(c.Issuer, "https://"); name != "" {
 		return name
 	}
-	return "token.actions.githubusercontent.com"
+	return gitHubIssuer
 }
 
 // providerARN is where the provider of this issuer is in the role's account.

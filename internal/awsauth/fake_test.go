@@ -46,6 +46,8 @@ type fakeSTS struct {
 	masked   []string
 	notices  []string
 	sessions int
+	// ahead is how much its clock is ahead of ours.
+	ahead time.Duration
 }
 
 type refusal struct {
@@ -111,6 +113,7 @@ func (f *fakeSTS) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (f *fakeSTS) serve(w http.ResponseWriter, req *http.Request) {
+	w.Header().Set("Date", time.Now().Add(f.ahead).UTC().Format(http.TimeFormat))
 	if err := req.ParseForm(); err != nil {
 		f.refuse(w, refusal{http.StatusBadRequest, "ValidationError", err.Error()})
 		return
@@ -155,10 +158,18 @@ func (f *fakeSTS) session(w http.ResponseWriter, action string, form url.Values)
 	f.sessions++
 	var seconds int
 	_, _ = fmt.Sscan(form.Get("DurationSeconds"), &seconds)
-	ends := time.Now().Add(time.Duration(seconds) * time.Second).UTC().Format(time.RFC3339)
+	ends := time.Now().Add(f.ahead).Add(time.Duration(seconds) * time.Second).UTC().Format(time.RFC3339)
 	_, _ = fmt.Fprintf(w, `<%sResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><%sResult><Credentials>`+
 		`<AccessKeyId>ASIA%d</AccessKeyId><SecretAccessKey>%s</SecretAccessKey><SessionToken>%s</SessionToken><Expiration>%s</Expiration>`+
-		`</Credentials></%sResult></%sResponse>`, action, action, f.sessions, secretKey, tokenOfSTS, ends, action, action)
+		`</Credentials><AssumedRoleUser><Arn>%s</Arn><AssumedRoleId>X</AssumedRoleId></AssumedRoleUser></%sResult></%sResponse>`,
+		action, action, f.sessions, secretKey, tokenOfSTS, ends, assumedARN(form.Get("RoleArn"), form.Get("RoleSessionName")), action, action)
+}
+
+// assumedARN is the ARN of a role's session, in which its path is missing.
+func assumedARN(role, session string) string {
+	name := role[strings.LastIndexByte(role, '/')+1:]
+	prefix, _, _ := strings.Cut(role, ":role/")
+	return strings.Replace(prefix, ":iam:", ":sts:", 1) + ":assumed-role/" + name + "/" + session
 }
 
 func (f *fakeSTS) identity(w http.ResponseWriter) {
@@ -183,7 +194,7 @@ func (f *fakeSTS) refuse(w http.ResponseWriter, r refusal) {
 func newFake() (*fakeSTS, Options) {
 	f := &fakeSTS{caller: "arn:aws:sts::111122223333:assumed-role/deploy/towline-1-1"}
 	return f, Options{
-		Region: "eu-west-1", Role: "arn:aws:iam::111122223333:role/deploy", SessionName: "towline-1-1",
+		Region: "eu-west-1", Roles: []string{"arn:aws:iam::111122223333:role/deploy"}, SessionName: "towline-1-1",
 		IDToken: f.idToken, Mask: f.mask, Notice: f.notice, Transport: f,
 	}
 }

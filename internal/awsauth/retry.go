@@ -26,8 +26,8 @@ const (
 	// refused: only a role or policy that IAM is still spreading would change
 	// the answer. Three tries in six seconds.
 	refused
-	// doubtful: the token was too old, or a host's name is not known. Three
-	// tries, each with a new token.
+	// doubtful: the token was too old, the clock off, or a host's name is not
+	// known. Three tries, each with a new token.
 	doubtful
 	// passing: load, network, an identity provider that did not answer.
 	passing
@@ -50,7 +50,8 @@ type failure struct {
 	code, message string
 	status        int // HTTP's, or 0 if there was no answer
 	verdict       verdict
-	claims        claims // of the ID token, if one was presented
+	claims        claims    // of the ID token, if one was presented
+	at            time.Time // by AWS's clock, or zero
 }
 
 func (f *failure) Error() string { return f.words }
@@ -62,6 +63,9 @@ func newFailure(err error, secrets ...string) *failure {
 	}
 	if response, ok := errors.AsType[*awshttp.ResponseError](err); ok {
 		f.status = response.HTTPStatusCode()
+		if response.Response != nil {
+			f.at, _ = http.ParseTime(response.Response.Header.Get("Date")) // zero without one
+		}
 	}
 	f.verdict = f.judge(err)
 	f.words = f.inOwnWords(err)
@@ -79,6 +83,11 @@ func (f *failure) judge(err error) verdict {
 		return refused
 	case "ExpiredTokenException":
 		return doubtful
+	case "SignatureDoesNotMatch", "RequestTimeTooSkewed", "RequestExpired":
+		if f.isSkewed() { // the SDK has learnt AWS's time from the answer
+			return doubtful
+		}
+		return final
 	case "IDPCommunicationError":
 		return passing
 	case "InvalidIdentityToken":
@@ -99,6 +108,12 @@ func (f *failure) judge(err error) verdict {
 		return passing
 	}
 	return final
+}
+
+// isSkewed tells that a request was signed at a time that AWS does not take.
+func (f *failure) isSkewed() bool {
+	return f.code == "RequestTimeTooSkewed" || f.code == "RequestExpired" ||
+		strings.Contains(f.message, "Signature expired") || strings.Contains(f.message, "Signature not yet current")
 }
 
 // inOwnWords gives the service's code, message and request ID, or what kept
@@ -125,24 +140,28 @@ func (f *failure) inOwnWords(err error) string {
 // A pace is the wait before the next attempt, by what came of the last ones.
 type pace struct {
 	last   verdict
+	limit  int // of attempts, whatever comes of them
+	made   int
 	counts map[verdict]int
 	jitter *backoff.ExponentialBackOff
 }
 
-func newPace() *pace {
+func newPace(limit int) *pace {
 	jitter := backoff.NewExponentialBackOff()
 	jitter.InitialInterval, jitter.MaxInterval, jitter.Multiplier = 500*time.Millisecond, 8*time.Second, 2
-	return &pace{counts: map[verdict]int{}, jitter: jitter}
+	return &pace{limit: limit, counts: map[verdict]int{}, jitter: jitter}
 }
 
 // NextBackOff implements backoff.BackOff.
 func (p *pace) NextBackOff() time.Duration {
 	p.counts[p.last]++
 	n := p.counts[p.last]
+	p.made++
 	switch {
+	case p.made >= p.limit:
 	case p.last == refused && n < refusedTries:
 		return time.Duration(n) * 2 * time.Second
-	case p.last == doubtful && n < doubtfulTries, p.last == passing && n < passingTries:
+	case p.last == doubtful && n < doubtfulTries, p.last == passing:
 		return p.jitter.NextBackOff()
 	}
 	return backoff.Stop
@@ -151,12 +170,13 @@ func (p *pace) NextBackOff() time.Duration {
 // Reset implements backoff.BackOff.
 func (p *pace) Reset() {
 	clear(p.counts)
+	p.made = 0
 	p.jitter.Reset()
 }
 
 // try repeats op while that is worth it.
-func try[T any](ctx context.Context, notice func(string), what string, op func(context.Context) (T, error)) (T, error) {
-	p := newPace()
+func try[T any](ctx context.Context, o Options, what string, op func(context.Context) (T, error)) (T, error) {
+	p := newPace(o.Attempts)
 	return backoff.Retry(ctx, func() (T, error) {
 		got, err := op(ctx)
 		p.last = final
@@ -173,6 +193,6 @@ func try[T any](ctx context.Context, notice func(string), what string, op func(c
 			if p.last == refused {
 				why = "; a new role or policy may take a moment to arrive everywhere"
 			}
-			notice(fmt.Sprintf("%s: %v%s; trying again in %s", what, err, why, wait.Round(100*time.Millisecond)))
+			o.Notice(fmt.Sprintf("%s: %v%s; trying again in %s", what, err, why, wait.Round(100*time.Millisecond)))
 		}))
 }

@@ -35,43 +35,6 @@ func Definitions() []Definition {
 	return all
 }
 
-func credentialDefinitions() []Definition {
-	return []Definition{
-		{
-			Name: "aws-region", Group: groupCredentials,
-			Description: "AWS region, such as `eu-central-1`. Default: AWS_REGION, AWS_DEFAULT_REGION, or the region of the repository, cluster, service or image where it shows.",
-		},
-		{
-			Name: "role-to-assume", Group: groupCredentials,
-			Description: "IAM role to assume, by ARN or name. Without static keys it is assumed with the job's OIDC token, which needs `permissions: id-token: write`.",
-		},
-		{
-			Name: "role-session-name", Group: groupCredentials,
-			Description: "Name of the session, 2 to 64 of `A-Z a-z 0-9 _ + = , . @ -`; other characters become `-`. Default: `towline-RUN_ID-ATTEMPT`.",
-		},
-		{
-			Name: "role-duration-seconds", Group: groupCredentials, Default: "3600",
-			Description: "How long a session lasts, 900 to 43200 seconds and no longer than the role allows. Sessions renew themselves.",
-		},
-		{
-			Name: "audience", Group: groupCredentials,
-			Description: "Audience of the OIDC token. Default: `sts.amazonaws.com`, in China `sts.amazonaws.com.cn`.",
-		},
-		{
-			Name: "aws-access-key-id", Group: groupCredentials, Secret: true,
-			Description: "Access key ID, in place of OIDC.",
-		},
-		{
-			Name: "aws-secret-access-key", Group: groupCredentials, Secret: true,
-			Description: "Secret access key that belongs to `aws-access-key-id`.",
-		},
-		{
-			Name: "aws-session-token", Group: groupCredentials, Secret: true,
-			Description: "Session token that belongs to `aws-access-key-id`, for temporary keys.",
-		},
-	}
-}
-
 func registryDefinitions() []Definition {
 	return []Definition{
 		{
@@ -154,6 +117,11 @@ const (
 	OutputTags                      = "tags"
 	OutputMetadata                  = "metadata"
 	OutputAWSAccountID              = "aws-account-id"
+	OutputAuthenticatedARN          = "authenticated-arn"
+	OutputAWSAccessKeyID            = "aws-access-key-id"
+	OutputAWSSecretAccessKey        = "aws-secret-access-key"
+	OutputAWSSessionToken           = "aws-session-token"
+	OutputAWSExpiration             = "aws-expiration"
 	OutputTaskDefinitionARN         = "task-definition-arn"
 	OutputPreviousTaskDefinitionARN = "previous-task-definition-arn"
 	OutputDeploymentID              = "deployment-id"
@@ -172,6 +140,11 @@ func Outputs() []Output {
 		{OutputTags, "Full references of the image, one a line."},
 		{OutputMetadata, "What was built, as JSON with the names of docker build: `containerimage.digest`, `containerimage.config.digest`, `containerimage.descriptor`, `image.name`."},
 		{OutputAWSAccountID, "ID of the AWS account."},
+		{OutputAuthenticatedARN, "ARN of who the step is on AWS."},
+		{OutputAWSAccessKeyID, "With `output-credentials`: the access key ID."},
+		{OutputAWSSecretAccessKey, "With `output-credentials`: the secret access key."},
+		{OutputAWSSessionToken, "With `output-credentials`: the session token, for temporary credentials."},
+		{OutputAWSExpiration, "With `output-credentials`: when the credentials expire, in RFC 3339, for temporary ones."},
 		{OutputTaskDefinitionARN, "ARN of the task definition that was registered, or found to be the same already."},
 		{OutputPreviousTaskDefinitionARN, "ARN of the task definition that the service ran before."},
 		{OutputDeploymentID, "ID of the deployment."},

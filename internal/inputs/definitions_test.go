@@ -11,7 +11,46 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "rewrite docs/inputs.md")
+var update = flag.Bool("update", false, "rewrite docs/inputs.md and action.yml")
+
+// TestMain writes action.yml first, as several tests read it.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if *update {
+		if err := declare("../../action.yml"); err != nil {
+			panic(err) // nothing can be tested
+		}
+	}
+	m.Run()
+}
+
+// declare writes inputs and outputs into action.yml, from their line to runs.
+func declare(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	before, rest, found := strings.Cut(string(text), "\ninputs:\n")
+	_, after, ends := strings.Cut(rest, "\nruns:\n")
+	if !found || !ends {
+		return fmt.Errorf("%s: no inputs, or no runs behind them", path)
+	}
+	quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+	var b strings.Builder
+	b.WriteString(before + "\ninputs:\n")
+	for _, d := range Definitions() {
+		fmt.Fprintf(&b, "  %s:\n    description: %s\n", d.Name, quote(d.Description))
+		if d.Default != "" {
+			fmt.Fprintf(&b, "    default: %s\n", quote(d.Default))
+		}
+	}
+	b.WriteString("\noutputs:\n")
+	for _, o := range Outputs() {
+		fmt.Fprintf(&b, "  %s:\n    description: %s\n", o.Name, quote(o.Description))
+	}
+	b.WriteString("\nruns:\n" + after)
+	return os.WriteFile(path, []byte(b.String()), 0o644)
+}
 
 // metadata is what action.yml declares.
 type metadata struct {

@@ -38,7 +38,7 @@ func Parse(get, env func(name string) string) (Settings, error) {
 	p.deployment(&s)
 	p.crossChecks(s)
 	p.region(&s)
-	s.Credentials.Audience = cmp.Or(s.Credentials.Audience, defaultAudience(s.Credentials))
+	p.withoutEffect(&s)
 	return s, errors.Join(p.problems...)
 }
 

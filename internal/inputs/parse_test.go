@@ -34,7 +34,7 @@ func defaults() Settings {
 	return Settings{
 		Workspace: "/github/workspace",
 		Credentials: Credentials{
-			AWSRegion: "eu-central-1", RoleSessionName: "towline-77-2", RoleDuration: time.Hour, Audience: "sts.amazonaws.com",
+			AWSRegion: "eu-central-1", RoleSessionName: "towline-77-2", RoleDuration: time.Hour, Attempts: 12, SessionTags: workflow(),
 		},
 		Registry: Registry{RegistryCredentials: map[string]Login{}, RegistryMirrors: map[string]string{}},
 		Build: Build{
@@ -58,7 +58,7 @@ func TestParse(t *testing.T) {
 			"wait-for-minutes": "5", "wait-for-service-stability": "FALSE", "rollback-on-failure": "False",
 			"container-name": "web", "task-definition": "deploy/td.json",
 		}, func(s *Settings) {
-			s.Credentials.RoleToAssume = "arn:aws:iam::123456789012:role/ci/deploy"
+			s.Credentials.RolesToAssume = []string{"arn:aws:iam::123456789012:role/ci/deploy"}
 			s.Credentials.RoleDuration, s.Credentials.RoleSessionName = 15*time.Minute, "my-session-1"
 			app := Repository{Name: "team/app"}
 			s.Registry.Repository = app
@@ -122,9 +122,6 @@ func TestParse(t *testing.T) {
 			s.Deployment.Service, s.Deployment.Cluster = "arn:aws:ecs:eu-central-1:123456789012:service/prod/web", "prod"
 			s.Task.Image = "nginx"
 		}},
-		"China": {values{"aws-region": "cn-north-1"}, func(s *Settings) {
-			s.Credentials.AWSRegion, s.Credentials.Audience = "cn-north-1", "sts.amazonaws.com.cn"
-		}},
 		"an audience": {values{"aws-region": "cn-north-1", "audience": "me"}, func(s *Settings) {
 			s.Credentials.AWSRegion, s.Credentials.Audience = "cn-north-1", "me"
 		}},
@@ -158,7 +155,6 @@ func TestParseMistakes(t *testing.T) {
 		"region":            {set: values{"aws-region": "us-east-1a"}, want: []string{`"aws-region" is "us-east-1a": not a region`}},
 		"no region":         {set: values{"repository": "app"}, unset: []string{"AWS_REGION"}, want: []string{`input "aws-region": empty`}},
 		"region of an ARN":  {set: values{"image": "x", "service": "arn:aws:ecs:us-east-1:123456789012:service/web"}, want: []string{`Set "aws-region" to us-east-1`}},
-		"chain":             {set: values{"role-to-assume": "a\nb"}, want: []string{"does not assume a chain of roles yet"}},
 		"role":              {set: values{"role-to-assume": "arn:aws:iam::1:user/x"}, want: []string{"ARN nor the name of a role"}},
 		"half a key":        {set: values{"aws-access-key-id": secret}, want: []string{`"aws-secret-access-key": empty`}},
 		"the other half":    {set: values{"aws-secret-access-key": secret}, want: []string{`"aws-access-key-id": empty`}},

@@ -4,72 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 )
-
-func (p *parser) credentials(c *Credentials) {
-	const oneRole = "Name one role: this version does not assume a chain of roles yet."
-	c.AWSRegion = p.single("aws-region", "Name one region.")
-	c.RoleToAssume = p.single("role-to-assume", oneRole)
-	if v := c.RoleToAssume; v != "" && !isRole(v) {
-		p.failf("role-to-assume", v, "Write the role's ARN, arn:aws:iam::123456789012:role/NAME, or its name.", "neither the ARN nor the name of a role")
-	}
-	c.RoleSessionName = cmp.Or(p.single("role-session-name", "Write one name."), p.defaultSession())
-	c.RoleSessionName = cleanSession(c.RoleSessionName)
-	c.RoleDuration = time.Duration(p.number("role-duration-seconds", 900, 43200)) * time.Second
-	c.Audience = p.single("audience", "Write one audience.")
-	c.AWSAccessKeyID = p.single("aws-access-key-id", "Write one key.")
-	c.AWSSecretAccessKey = p.single("aws-secret-access-key", "Write one key.")
-	c.AWSSessionToken = p.single("aws-session-token", "Write one token.")
-	const both = "Set \"aws-access-key-id\" and \"aws-secret-access-key\", or neither. A secret that this run may not see is empty."
-	switch id, secret := p.given("aws-access-key-id"), p.given("aws-secret-access-key"); {
-	case id && !secret:
-		p.failf("aws-secret-access-key", "", both, "empty, but \"aws-access-key-id\" is set")
-	case secret && !id:
-		p.failf("aws-access-key-id", "", both, "empty, but \"aws-secret-access-key\" is set")
-	case p.given("aws-session-token") && !id:
-		p.failf("aws-access-key-id", "", both, "empty, but \"aws-session-token\" is set")
-	}
-}
-
-func isRole(v string) bool {
-	return matches(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+$`, v) || matches(`^[\w+=,.@-]{1,64}$`, v)
-}
-
-// defaultSession names the run, which CloudTrail then shows.
-func (p *parser) defaultSession() string {
-	parts := []string{"towline", p.env("GITHUB_RUN_ID"), p.env("GITHUB_RUN_ATTEMPT")}
-	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), "-")
-}
-
-// cleanSession keeps the characters that STS takes, 2 to 64 of them.
-func cleanSession(session string) string {
-	session = strings.Map(func(c rune) rune {
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.ContainsRune("_+=,.@-", c):
-			return c
-		}
-		return '-'
-	}, session)
-	if len(session) < 2 {
-		session += "-session"
-	}
-	return session[:min(len(session), 64)]
-}
-
-func defaultAudience(c Credentials) string {
-	if strings.HasPrefix(c.RoleToAssume, "arn:aws-cn:") || strings.HasPrefix(c.AWSRegion, "cn-") {
-		return "sts.amazonaws.com.cn"
-	}
-	return "sts.amazonaws.com"
-}
 
 func (p *parser) registry(r *Registry) {
 	if v := p.single("repository", "Name one repository, and put several tags in \"tags\"."); v != "" {
@@ -266,33 +207,5 @@ func (p *parser) clusterOf(d *Deployment, cluster string) {
 	}
 	if given := d.Cluster[strings.LastIndexByte(d.Cluster, '/')+1:]; given != cluster {
 		p.failf("cluster", d.Cluster, "Leave it empty: the service's ARN shows its cluster.", "the service is in the cluster %q", cluster)
-	}
-}
-
-// region finds the region, and holds it against the ARNs of ECS.
-func (p *parser) region(s *Settings) {
-	region, from := s.Credentials.AWSRegion, ""
-	for _, variable := range []string{"AWS_REGION", "AWS_DEFAULT_REGION"} {
-		if region == "" {
-			region, from = p.env(variable), " (from "+variable+")"
-		}
-	}
-	if region == "" {
-		region = s.region()
-	}
-	s.Credentials.AWSRegion = region
-	const fix = "Write a region such as eu-central-1."
-	switch {
-	case region == "" && s.NeedsAWS():
-		p.failf("aws-region", "", fix, "empty, AWS_REGION is not set, and no other input shows the region")
-	case region != "" && !isRegion(region):
-		p.failf("aws-region", region, fix, "not a region%s", from)
-	default:
-		arns := map[string]string{"cluster": s.Deployment.Cluster, "service": s.Deployment.Service}
-		for _, input := range slices.Sorted(maps.Keys(arns)) {
-			if other := arnRegion(arns[input]); other != "" && other != region {
-				p.failf(input, arns[input], "Set \"aws-region\" to "+other+".", "not in the region %s%s", region, from)
-			}
-		}
 	}
 }

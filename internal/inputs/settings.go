@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"slices"
 	"time"
@@ -30,14 +31,43 @@ type Settings struct {
 type Credentials struct {
 	// AWSRegion is empty only if nothing needs AWS.
 	AWSRegion string
-	// RoleToAssume is an ARN, a name, or empty.
-	RoleToAssume    string
+	// RolesToAssume are ARNs and names, each assumed from the one before.
+	RolesToAssume   []string
 	RoleSessionName string
 	// RoleDuration is 15 minutes to 12 hours.
-	RoleDuration time.Duration
-	Audience     string
+	RoleDuration   time.Duration
+	RoleExternalID string
+	// SessionTags are for roles that are assumed with credentials, the keys of
+	// TransitiveTags are passed on.
+	SessionTags    []SessionTag
+	TransitiveTags []string
+	// InlineSessionPolicy is JSON, ManagedSessionPolicies are ARNs.
+	InlineSessionPolicy    string
+	ManagedSessionPolicies []string
+	// Audience is empty for the partition's.
+	Audience string
+	// WebIdentityTokenFile is a path, as it was given.
+	WebIdentityTokenFile string
 	// The static keys are all empty, or the first two are set.
 	AWSAccessKeyID, AWSSecretAccessKey, AWSSessionToken string
+	// UseExisting takes the step's credentials as they are, FromExisting assumes
+	// the first role with them, SkipOIDC asks for no ID token, IgnoreKeys
+	// overlooks the keys of the environment.
+	UseExisting, FromExisting, SkipOIDC, IgnoreKeys bool
+	// AllowedAccountIDs are twelve digits each; empty: all.
+	AllowedAccountIDs []string
+	// Attempts is how often a session is asked for, 1 to 100.
+	Attempts int
+	// HTTPProxy is a URL, perhaps with a password, or empty for the environment's,
+	// as is NoProxy.
+	HTTPProxy   string
+	NoProxy     []string
+	STSEndpoint string
+	// MaskAccountID keeps the account out of the log. Output and OutputEnv hand
+	// the credentials to later steps.
+	MaskAccountID, Output, OutputEnv bool
+	// ActionTimeout limits the whole step; 0: not.
+	ActionTimeout time.Duration
 }
 
 // Registry says where images are.
@@ -156,7 +186,8 @@ func (s Settings) Resumes() bool { return s.Deployment.Continue || s.Deployment.
 
 // NeedsAWS says whether anything has to do with AWS: a role or keys, ECR, ECS.
 func (s Settings) NeedsAWS() bool {
-	if s.Registers() || s.Resumes() || s.Credentials.RoleToAssume != "" || s.Credentials.AWSAccessKeyID != "" || s.Registry.Repository.ECR() {
+	c := s.Credentials
+	if s.Registers() || s.Resumes() || len(c.RolesToAssume) > 0 || c.AWSAccessKeyID != "" || c.UseExisting || s.Registry.Repository.ECR() {
 		return true
 	}
 	return slices.ContainsFunc(s.Build.Tags, func(t Tag) bool { return t.ECR() }) ||
@@ -171,6 +202,10 @@ func (s Settings) NeedsAWS() bool {
 func (s Settings) Secrets() []string {
 	c := s.Credentials
 	all := []string{c.AWSAccessKeyID, c.AWSSecretAccessKey, c.AWSSessionToken}
+	if proxy, err := url.Parse(c.HTTPProxy); err == nil && proxy.User != nil {
+		password, _ := proxy.User.Password()
+		all = append(all, password, c.HTTPProxy)
+	}
 	for _, login := range s.Registry.RegistryCredentials {
 		all = append(all, login.Password, base64.StdEncoding.EncodeToString([]byte(login.User+":"+login.Password)))
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,6 +52,11 @@ type Step struct {
 	settings inputs.Settings
 
 	session  *awsauth.Session
+	// proxy chooses a request's proxy, if inputs say so; handed is the key that
+	// later steps have been given.
+	proxy  func(*http.Request) (*url.URL, error)
+	handed string
+
 	registry *registry.Client
 	deployer *deploy.Client
 
@@ -103,6 +109,8 @@ func (s *Step) parse() error {
 		return err
 	}
 	s.settings = settings
+	s.maskAccounts()
+	s.useProxy()
 	for _, notice := range settings.Notices {
 		s.report.Notice(notice)
 	}
@@ -124,6 +132,11 @@ func (s *Step) parse() error {
 func (s *Step) Ship(ctx context.Context) error {
 	if err := s.parse(); err != nil {
 		return err
+	}
+	if limit := s.settings.Credentials.ActionTimeout; limit > 0 {
+		limited, cancel := context.WithTimeoutCause(ctx, limit, &TimeoutError{limit})
+		defer cancel()
+		ctx = limited
 	}
 	for _, phase := range []struct {
 		title string
@@ -147,7 +160,7 @@ func (s *Step) Ship(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return s.handOver(ctx) // what was handed over at first may have ended by now
 }
 
 // phase runs one phase under its title, unless ctx has ended.
@@ -195,16 +208,25 @@ func (s *Step) End(err error) int {
 	return code
 }
 
-// cancelled gives a cancellation its sentence, unless the phase had one.
+// cancelled gives a cancellation, or the end of the step's time, its sentence,
+// unless the phase had one.
 func (s *Step) cancelled(err error) error {
-	var cause *CancelledError
 	var known *problem.Error
-	if !errors.As(err, &cause) || errors.As(err, &known) {
+	if errors.As(err, &known) {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &problem.Error{Op: cmp.Or(s.now, "start"), Err: fmt.Errorf("%w; until then %s", cause, s.state)}
+	if cause, ok := errors.AsType[*CancelledError](err); ok {
+		return &problem.Error{Op: cmp.Or(s.now, "start"), Err: fmt.Errorf("%w; until then %s", cause, s.state)}
+	}
+	if cause, ok := errors.AsType[*TimeoutError](err); ok {
+		return &problem.Error{
+			Op: cmp.Or(s.now, "start"), Err: fmt.Errorf("%w; until then %s", cause, s.state),
+			Fix: "Give the step more time, or 0 for as much as the job has.",
+		}
+	}
+	return err
 }
 
 // CancelledError is the cause of a run that a signal ended.
