@@ -36,6 +36,19 @@ func (c *Client) TaskDefinition(ctx context.Context, arn string) ([]byte, error)
 	return nil, c.apiProblem("read task definition", "task-definition", arn, err)
 }
 
+// LatestTaskDefinition is TaskDefinition for the latest revision of a family. It
+// is nil where there is none, and where it may not be read.
+func (c *Client) LatestTaskDefinition(ctx context.Context, family string) ([]byte, error) {
+	answer, err := c.definition(ctx, family)
+	if err == nil {
+		return answer, nil
+	}
+	if _, refused := errors.AsType[*ecstypes.ClientException](err); refused || isDenied(err) {
+		return nil, nil
+	}
+	return nil, c.apiProblem("read task definition", "task-definition", family, err)
+}
+
 // definition is TaskDefinition with ECS's own error.
 func (c *Client) definition(ctx context.Context, arn string) ([]byte, error) {
 	var answer []byte
@@ -54,6 +67,9 @@ func (c *Client) Register(ctx context.Context, current, wanted taskdef.Document,
 	if currentARN != "" && wanted.Equal(current) {
 		c.emit(Registered{ARN: currentARN})
 		return currentARN, false, nil
+	}
+	if err := wanted.Check(); err != nil {
+		return "", false, err
 	}
 	request, err := wanted.Request()
 	if err != nil {

@@ -244,7 +244,7 @@ func (p *parser) region(s *Settings) {
 		p.failf("aws-region", region, fix, "not a region%s", from)
 	default:
 		p.partitions(s.Credentials.RolesToAssume, region, from)
-		arns := map[string]string{"cluster": s.Deployment.Cluster, "service": s.Deployment.Service}
+		arns := map[string]string{"cluster": s.Deployment.Cluster, "service": s.Deployment.Service, "task-definition-arn": p.values["task-definition-arn"]}
 		for _, input := range slices.Sorted(maps.Keys(arns)) {
 			if other := arnRegion(arns[input]); other != "" && other != region {
 				p.failf(input, arns[input], "Set \"aws-region\" to "+other+".", "not in the region %s%s", region, from)

@@ -11,7 +11,7 @@ import (
 // goes by what was given rather than by what could be read, so that one mistake
 // is not reported twice.
 func (p *parser) crossChecks(s Settings) {
-	ecs := p.given("service") || p.given("task-definition")
+	ecs := p.given("service") || p.basis() || s.RunTask.Run
 	tagged := p.given("tags") || p.given("repository") || s.Build.PushByDigest
 	p.checkMerge(s)
 	p.checkAnnotations(s)
@@ -19,7 +19,7 @@ func (p *parser) crossChecks(s Settings) {
 	case s.Resumes():
 		p.checkResume(s)
 		return
-	case p.given("image"):
+	case p.given("image") && len(s.Task.Images) == 0:
 		if names := p.givenAmong(append(buildInputs(), "tags", "push", "merge-digests", "sandbox")...); names != "" {
 			p.failf("image", s.Task.Image, "Remove \"image\" to build one, or remove "+names+".", "nothing is built when an image is given, but there is also %s", names)
 		}
@@ -31,13 +31,16 @@ func (p *parser) crossChecks(s Settings) {
 		p.failf("push", p.values["push"], "Remove it, or remove \"service\" and \"task-definition\".", "an image that is not pushed cannot be deployed")
 	}
 	if !ecs {
-		for _, input := range []string{"image", "container-name"} {
+		for _, input := range append(definitionInputs(), "image", "container-name", "task-definition-tags", "keep-revisions") {
 			if p.given(input) {
-				p.failf(input, p.values[input], "Set \"service\", or \"task-definition\".", "there is no task definition to put an image into")
+				p.failf(input, p.values[input], "Set \"service\", or \"task-definition\".", "there is no task definition to change")
 			}
 		}
 	}
-	p.checkDeployment(s.Deployment)
+	if s.RunTask.Run && !p.given("service") && !p.basis() {
+		p.failf("run-task", "true", "Set \"service\", or \"task-definition\".", "there is no task definition to run a task of")
+	}
+	p.checkDeployment(s)
 }
 
 // nothingToDeploy finds a service or task definition without an image: right
@@ -48,8 +51,21 @@ func (p *parser) nothingToDeploy(s Settings) {
 		p.fail("repository", "", fix, fmt.Errorf("empty, but an image has to be pushed to be deployed, and there is %s to build one", names))
 		return
 	}
-	if !p.given("task-definition") {
+	if !p.basis() && !p.given("image") && !s.RunTask.Run && p.givenAmong(append(definitionInputs(), "task-definition-tags", "force-new-deployment", "desired-count")...) == "" {
 		p.fail("service", s.Deployment.Service, fix, errors.New("there is nothing to deploy to it"))
+	}
+}
+
+// basis says whether a task definition to begin with is named.
+func (p *parser) basis() bool {
+	return p.given("task-definition") || p.given("task-definition-arn") || p.given("task-definition-family")
+}
+
+// definitionInputs are those that change a task definition without an image.
+func definitionInputs() []string {
+	return []string{
+		"environment-variables", "remove-environment-variables", "container-secrets", "remove-secrets", "env-files",
+		"log-configuration-log-driver", "log-configuration-options", "docker-labels", "command", "task-role-arn", "execution-role-arn",
 	}
 }
 

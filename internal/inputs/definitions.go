@@ -20,6 +20,7 @@ const (
 	groupRegistry    = "Registry"
 	groupBuild       = "Build"
 	groupTask        = "Task definition"
+	groupRunTask     = "One-off task"
 	groupDeployment  = "Deployment"
 )
 
@@ -28,7 +29,7 @@ func Definitions() []Definition {
 	var all []Definition
 	for _, group := range [][]Definition{
 		credentialDefinitions(), registryDefinitions(), buildDefinitions(), sourceDefinitions(), resultDefinitions(), machineDefinitions(),
-		taskDefinitions(), deploymentDefinitions(), strategyDefinitions(),
+		taskDefinitions(), containerDefinitions(), runTaskDefinitions(), deploymentDefinitions(), strategyDefinitions(),
 	} {
 		all = append(all, group...)
 	}
@@ -89,23 +90,6 @@ func buildDefinitions() []Definition {
 	}
 }
 
-func taskDefinitions() []Definition {
-	return []Definition{
-		{
-			Name: "task-definition", Group: groupTask,
-			Description: "Path of a task definition in JSON, relative to the workspace, that the image is put into. Default: the one that the service runs now.",
-		},
-		{
-			Name: "container-name", Group: groupTask,
-			Description: "Container that gets the image. Default: the only one, or the one whose image is of the same repository.",
-		},
-		{
-			Name: "image", Group: groupTask,
-			Description: "Image to deploy instead of building one.",
-		},
-	}
-}
-
 // Output is one output of the action.
 type Output struct{ Name, Description string }
 
@@ -122,8 +106,10 @@ const (
 	OutputAWSSecretAccessKey        = "aws-secret-access-key"
 	OutputAWSSessionToken           = "aws-session-token"
 	OutputAWSExpiration             = "aws-expiration"
+	OutputTaskDefinition            = "task-definition"
 	OutputTaskDefinitionARN         = "task-definition-arn"
 	OutputPreviousTaskDefinitionARN = "previous-task-definition-arn"
+	OutputRunTaskARN                = "run-task-arn"
 	OutputDeploymentID              = "deployment-id"
 	OutputDeploymentARN             = "deployment-arn"
 	OutputDeploymentStatus          = "deployment-status"
@@ -145,8 +131,10 @@ func Outputs() []Output {
 		{OutputAWSSecretAccessKey, "With `output-credentials`: the secret access key."},
 		{OutputAWSSessionToken, "With `output-credentials`: the session token, for temporary credentials."},
 		{OutputAWSExpiration, "With `output-credentials`: when the credentials expire, in RFC 3339, for temporary ones."},
+		{OutputTaskDefinition, "Path of the task definition as it was registered, a JSON file in the runner's temporary folder."},
 		{OutputTaskDefinitionARN, "ARN of the task definition that was registered, or found to be the same already."},
 		{OutputPreviousTaskDefinitionARN, "ARN of the task definition that the service ran before."},
+		{OutputRunTaskARN, "ARN of the one-off task, as a JSON list."},
 		{OutputDeploymentID, "ID of the deployment."},
 		{OutputDeploymentARN, "ARN of the service deployment."},
 		{OutputDeploymentStatus, "How the deployment ended: `succeeded`, `rolled-back`, `failed`, `superseded`, `timed-out`, `stopped`, `unchanged`, `paused` at a hook, or `started` if it was not watched to its end."},

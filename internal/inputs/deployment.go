@@ -193,17 +193,17 @@ func (p *parser) percent(name string, low float64) *float64 {
 }
 
 // checkDeployment finds deployment inputs that do not go together.
-func (p *parser) checkDeployment(d Deployment) {
+func (p *parser) checkDeployment(settings Settings) {
 	if !p.given("service") {
 		names := p.givenAmong(append([]string{"desired-count", "force-new-deployment", "service-managed-ebs-volume"}, strategyInputs()...)...)
-		if p.given("cluster") {
+		if p.given("cluster") && !settings.RunTask.Run {
 			p.failf("service", "", "Set \"service\", or remove \"cluster\".", "empty, but \"cluster\" is set: nothing would be deployed")
 		} else if names != "" {
 			p.failf("service", "", "Set \"service\", or remove "+names+".", "empty, but there is also %s: nothing would be deployed", names)
 		}
 		return
 	}
-	s := d.Strategy
+	s := settings.Deployment.Strategy
 	if s.Name == StrategyRecreate {
 		if names := p.givenAmong("minimum-healthy-percent", "maximum-percent"); names != "" {
 			p.failf("deployment-strategy", s.Name, "Remove "+names+", or write rolling.", "recreate is rolling with 0 and 100 percent, but there is also %s", names)
@@ -227,7 +227,7 @@ func (p *parser) checkDeployment(d Deployment) {
 			}
 		}
 	}
-	if d.RollbackOnCancel && !d.WaitForServiceStability {
+	if d := settings.Deployment; d.RollbackOnCancel && !d.WaitForServiceStability {
 		p.failf("on-cancel", "rollback", "Set \"wait-for-service-stability\" to true, or remove \"on-cancel\".", "a deployment that is not waited for cannot be rolled back at a cancellation")
 	}
 }
@@ -245,9 +245,9 @@ func (p *parser) checkResume(s Settings) {
 		p.failf("service", "", "Name the service whose deployment is meant.", "empty, but %q is true", input)
 	}
 	others := append([]string{
-		"repository", "tags", "push", "merge-digests", "image", "task-definition", "container-name",
+		"repository", "tags", "push", "merge-digests", "image", "task-definition", "task-definition-arn", "task-definition-family", "container-name", "run-task",
 		"desired-count", "force-new-deployment", "propagate-tags", "enable-ecs-managed-tags", "service-managed-ebs-volume",
-	}, strategyInputs()...)
+	}, slices.Concat(strategyInputs(), definitionInputs())...)
 	if names := p.givenAmong(append(buildInputs(), others...)...); names != "" {
 		p.failf(input, "true", "Remove "+names+". "+fix, "it is about a deployment that is there already, but there is also %s", names)
 	}

@@ -33,6 +33,7 @@ func Parse(get, env func(name string) string) (Settings, error) {
 	p.registry(&s.Registry)
 	p.build(&s.Build)
 	p.task(&s.Task)
+	p.runTask(&s.RunTask)
 	p.destinations(&s)
 	p.machine(&s)
 	p.deployment(&s)
@@ -140,8 +141,13 @@ func (p *parser) list(name string, commas bool) []item {
 // entry without "=". Keys are not empty and not twice. Values are not shown in
 // errors: people put secrets where none belong.
 func (p *parser) pairs(name string, commas bool, form string, add func(key, value string, found bool) error) {
+	p.pairsOf(name, p.list(name, commas), form, add)
+}
+
+// pairsOf is pairs with entries that were read already.
+func (p *parser) pairsOf(name string, entries []item, form string, add func(key, value string, found bool) error) {
 	seen := map[string]int{}
-	for _, entry := range p.list(name, commas) {
+	for _, entry := range entries {
 		key, value, found := strings.Cut(entry.text, "=")
 		key = strings.TrimSpace(key)
 		fix := "Write lines of " + form + "."

@@ -41,6 +41,7 @@ func defaults() Settings {
 			Context: "/github/workspace", File: "/github/workspace/Dockerfile", Platforms: []string{"linux/" + runtime.GOARCH}, Sandbox: "auto", Call: "build",
 			Contexts: map[string]string{}, SSH: map[string]SSHKeys{}, GitHubHost: "github.com", BuildArgs: map[string]string{}, Labels: map[string]string{}, Secrets: map[string][]byte{}, SecretFiles: map[string]string{},
 		},
+		RunTask:    RunTask{StartedBy: "towline-77-2", WaitForTaskStopped: true},
 		Deployment: Deployment{Cluster: "default", WaitForServiceStability: true, WaitFor: 30 * time.Minute, RollbackOnFailure: true, MaxRetries: 7},
 	}
 }
@@ -64,7 +65,7 @@ func TestParse(t *testing.T) {
 			s.Registry.Repository = app
 			s.Build.Tags = []Tag{{app, "v1"}, {app, "latest"}, {Repository{"ghcr.io", "o/app"}, "v1"}}
 			s.Build.Push = true
-			s.Task = Task{TaskDefinition: "/github/workspace/deploy/td.json", ContainerName: "web"}
+			s.Task = Task{TaskDefinition: "/github/workspace/deploy/td.json", ContainerNames: []string{"web"}}
 			s.Deployment = Deployment{Cluster: "prod", Service: "web", WaitFor: 5 * time.Minute, MaxRetries: 7}
 		}},
 		"the commit is the tag": {values{"repository": "app"}, func(s *Settings) {
@@ -176,9 +177,6 @@ func TestParseMistakes(t *testing.T) {
 		"bare tags":         {set: values{"tags": "a\nb"}, want: []string{`"tags" is "a, b": a tag without a repository`}},
 		"tags":              {set: values{"repository": "app", "tags": ".x\ngo/Up:1\napp:v1\na/b@sha256:0\na/b:" + strings.Repeat("x", 129)}, want: []string{`".x"`, `"go/Up:1"`, `"app:v1": no registry`, "a digest cannot", "xxx"}},
 		"push without tag":  {set: values{"push": "true"}, want: []string{"no tag to push"}},
-		"task definition":   {set: values{"image": "x", "task-definition": "family:3"}, want: []string{"no ARN or family"}},
-		"task in YAML":      {set: values{"image": "x", "task-definition": "td.yml"}, want: []string{"reads JSON only"}},
-		"container":         {set: values{"image": "x", "service": "s", "container-name": "a, b"}, want: []string{"one container"}},
 		"image":             {set: values{"image": "a:b:c", "service": "s"}, want: []string{`"image" is "a:b:c"`}},
 		"cluster":           {set: values{"image": "x", "service": "s", "cluster": "a/b"}, want: []string{"neither the name nor the ARN of a cluster"}},
 		"other cluster":     {set: values{"image": "x", "service": "arn:aws:ecs:eu-central-1:123456789012:service/a/s", "cluster": "b"}, want: []string{`in the cluster "a"`}},

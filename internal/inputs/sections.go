@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -172,29 +171,6 @@ func parsePlatform(text string) (platform string, known bool) {
 	v := strings.ToLower(text)
 	v = cmp.Or(alias[v], v)
 	return v, slices.Contains(knownPlatforms(), v)
-}
-
-func (p *parser) task(t *Task) {
-	const fix = "Name a JSON file in the workspace, or leave it empty to start from what the service runs now."
-	if v := p.single("task-definition", fix); v != "" {
-		switch ext := strings.ToLower(filepath.Ext(v)); {
-		case strings.HasPrefix(v, "arn:"), !strings.Contains(v, "/") && matches(`^[\w-]+(:[0-9]+)?$`, v):
-			p.failf("task-definition", v, fix, "not a file; this version takes no ARN or family")
-		case ext == ".yaml" || ext == ".yml":
-			p.failf("task-definition", v, fix, "this version reads JSON only")
-		}
-		t.TaskDefinition = p.path(v)
-	}
-	t.ContainerName = p.single("container-name", "Name one container.")
-	if v := t.ContainerName; v != "" && !matches(`^[A-Za-z0-9_-]{1,255}$`, v) {
-		p.failf("container-name", v, "Write the name of one container, as the task definition has it.", "not the name of a container")
-	}
-	t.Image = p.single("image", "Name one image.")
-	if v := t.Image; v != "" {
-		if _, err := name.ParseReference(v); err != nil {
-			p.fail("image", v, "Write a reference such as HOST/NAME:TAG or HOST/NAME@sha256:DIGEST.", err)
-		}
-	}
 }
 
 const arnPrefix = `^arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}:`

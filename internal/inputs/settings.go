@@ -22,6 +22,7 @@ type Settings struct {
 	Registry    Registry
 	Build       Build
 	Task        Task
+	RunTask     RunTask
 	Deployment  Deployment
 	// Notices and Warnings are about inputs that have no effect.
 	Notices, Warnings []string
@@ -145,16 +146,6 @@ const (
 	SandboxChroot     = "chroot"
 )
 
-// Task says what the task definition is made of.
-type Task struct {
-	// TaskDefinition is a path, or empty for what the service runs now.
-	TaskDefinition string
-	// ContainerName is empty for the only, or the obvious, container.
-	ContainerName string
-	// Image is a reference to deploy instead of a built image, or empty.
-	Image string
-}
-
 // Builds says whether an image is built, or the Dockerfile asked a question.
 func (s Settings) Builds() bool {
 	if s.Merges() || s.Resumes() {
@@ -174,7 +165,7 @@ func (s Settings) Pushes() bool { return s.Build.Push && !s.Asks() && (s.Builds(
 
 // Registers says whether a task definition is made, deployed or not.
 func (s Settings) Registers() bool {
-	return !s.Asks() && !s.Resumes() && (s.Deployment.Service != "" || s.Task.TaskDefinition != "")
+	return !s.Asks() && !s.Resumes() && (s.Deployment.Service != "" || s.Task.HasBase() || s.RunTask.Run)
 }
 
 // Deploys says whether a service is updated.
@@ -183,6 +174,9 @@ func (s Settings) Deploys() bool { return !s.Asks() && !s.Resumes() && s.Deploym
 // Resumes says whether a deployment that is there already is continued or
 // rolled back, and nothing else is done.
 func (s Settings) Resumes() bool { return s.Deployment.Continue || s.Deployment.Rollback }
+
+// RunsTask says whether a one-off task is run.
+func (s Settings) RunsTask() bool { return !s.Asks() && s.RunTask.Run }
 
 // NeedsAWS says whether anything has to do with AWS: a role or keys, ECR, ECS.
 func (s Settings) NeedsAWS() bool {
@@ -261,7 +255,10 @@ func (s Settings) region() string {
 		hosts = append(hosts, d.Host)
 	}
 	hosts = append(hosts, hostOf(s.Task.Image))
-	region := cmp.Or(arnRegion(s.Deployment.Service), arnRegion(s.Deployment.Cluster))
+	for _, each := range s.Task.Images {
+		hosts = append(hosts, hostOf(each.Value))
+	}
+	region := cmp.Or(arnRegion(s.Deployment.Service), arnRegion(s.Deployment.Cluster), arnRegion(s.Task.Registered))
 	for _, host := range hosts {
 		region = cmp.Or(region, ECRRegion(host))
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/towline/towline/internal/problem"
-	"github.com/towline/towline/internal/taskdef"
 )
 
 // checkFiles finds out early whether the files are there that the inputs name.
@@ -53,24 +52,6 @@ func (s *Step) checkBuildFiles() error {
 			Op: opRead, Input: "file", Value: s.relative(b.File), Err: unpathed(err),
 			Fix: "Name the Dockerfile by its path from the workspace, and check the repository out before this step (actions/checkout).",
 		}
-	}
-	return nil
-}
-
-func (s *Step) readTaskDefinition(file string) error {
-	data, err := os.ReadFile(file) //nolint:gosec // the user names the file
-	if err != nil {
-		return &problem.Error{
-			Op: "read task definition", Input: "task-definition", Value: s.relative(file), Err: unpathed(err),
-			Fix: "Give the path of a JSON file, relative to the workspace, or leave it empty to take what the service runs now.",
-		}
-	}
-	if s.base, err = taskdef.Parse(data); err != nil {
-		if known, ok := errors.AsType[*problem.Error](err); ok {
-			known.File, known.Value = s.relative(file), s.relative(file)
-			return err
-		}
-		return &problem.Error{Op: "read task definition", Input: "task-definition", Value: s.relative(file), Err: err, File: s.relative(file), Fix: "Correct the file."}
 	}
 	return nil
 }

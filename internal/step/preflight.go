@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,7 +19,7 @@ func (s *Step) preflight(ctx context.Context) error {
 	var group errgroup.Group
 	var targets, image, service error
 	group.Go(func() error { targets = s.findTargets(ctx); return nil })
-	group.Go(func() error { image = s.findImage(ctx); return nil })
+	group.Go(func() error { image = s.findImages(ctx); return nil })
 	group.Go(func() error { service = s.findService(ctx); return nil })
 	_ = group.Wait() // each keeps its own error, so that both are told
 	if err := errors.Join(targets, image, service); err != nil {
@@ -32,7 +31,7 @@ func (s *Step) preflight(ctx context.Context) error {
 	if s.deployer == nil {
 		return nil
 	}
-	return s.chooseContainer()
+	return s.chooseContainers()
 }
 
 // findService reads the service, what it runs, and the base task definition.
@@ -42,7 +41,7 @@ func (s *Step) findService(ctx context.Context) error {
 	}
 	s.openDeployer()
 	if !s.settings.Deploys() {
-		return nil
+		return s.findBase(ctx)
 	}
 	service, err := s.deployer.Service(ctx)
 	if err != nil {
@@ -58,32 +57,5 @@ func (s *Step) findService(ctx context.Context) error {
 	}
 	s.report.Say("found", "service "+service.Name, "cluster "+service.ClusterName,
 		fmt.Sprintf("%d of %d tasks running", service.Running, service.Desired), "task definition "+lastPart(service.TaskDefinitionARN))
-	if s.settings.Task.TaskDefinition == "" {
-		s.base = s.current
-	}
-	return nil
-}
-
-// chooseContainer finds the container that gets the image, and refuses an image
-// that its tasks could not run.
-func (s *Step) chooseContainer() error {
-	if s.settings.Task.Image == "" && !s.settings.Builds() && !s.settings.Merges() {
-		return nil // the task definition is deployed as it stands
-	}
-	repository := taskdef.Repository(s.settings.Task.Image)
-	if targets := slices.Concat(s.refs, s.repositories); len(targets) > 0 {
-		repository = taskdef.Repository(targets[0])
-	}
-	container, err := s.base.Pick(s.settings.Task.ContainerName, repository)
-	if err != nil {
-		return err
-	}
-	s.container = container
-	if s.settings.Builds() || s.settings.Merges() {
-		if err := s.checkPlatform(); err != nil {
-			return err
-		}
-	}
-	s.report.Say("found", "container "+container, "task definition "+s.base.Family())
-	return nil
+	return s.findBase(ctx)
 }

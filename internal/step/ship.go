@@ -1,7 +1,6 @@
 package step
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,34 +75,6 @@ func machine() v1.Platform {
 		p.Variant = "v7"
 	}
 	return p
-}
-
-// render puts the image into the task definition and registers it, unless the
-// service runs the same already.
-func (s *Step) render(ctx context.Context) error {
-	wanted := s.base
-	if s.container != "" {
-		image := cmp.Or(s.deployable, s.settings.Task.Image)
-		var err error
-		if wanted, err = s.base.WithImages(map[string]string{s.container: image}); err != nil {
-			return err
-		}
-	}
-	for _, change := range s.current.Diff(wanted) {
-		s.report.Change(change.Path, change.Before, change.After)
-	}
-	arn, changed, err := s.deployer.Register(ctx, s.current, wanted, s.currentARN)
-	if err != nil {
-		return err
-	}
-	s.definitionARN = arn
-	if changed {
-		s.did("task definition %s was registered, the service was not updated", arn)
-	}
-	s.report.Fact("Task definition", arn)
-	return s.output(map[string]string{
-		inputs.OutputTaskDefinitionARN: arn, inputs.OutputPreviousTaskDefinitionARN: s.currentARN,
-	})
 }
 
 // output sets outputs; values that are empty are left out.

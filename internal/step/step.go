@@ -63,10 +63,15 @@ type Step struct {
 	// refs are where the image goes: HOST/NAME:TAG.
 	refs []string
 	// base is the task definition that the image is put into, current the one
-	// that the service runs now; container is where in it.
-	base, current taskdef.Document
-	currentARN    string
-	container     string
+	// that the service runs now, definition what is registered; containers are
+	// where in it. known are revisions that need not be registered again, the one
+	// to compare with first.
+	base, current, definition taskdef.Document
+	currentARN                string
+	containers                []string
+	known                     []revision
+	// pinned has images that are given with their digests.
+	pinned map[string]string
 
 	// repositories are where it goes without a tag: HOST/NAME.
 	repositories []string

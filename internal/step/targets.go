@@ -83,11 +83,24 @@ func (s *Step) findTargets(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// findImage pins an image of ECR that is to be deployed by its digest, and
-// refuses one that is not there. Other registries may be closed to us and yet
+// findImages pins the images of ECR that are to be deployed by their digests, and
+// refuses those that are not there. Other registries may be closed to us and yet
 // open to the tasks.
-func (s *Step) findImage(ctx context.Context) error {
-	image := s.settings.Task.Image
+func (s *Step) findImages(ctx context.Context) error {
+	s.pinned = map[string]string{}
+	images := []string{s.settings.Task.Image}
+	for _, each := range s.settings.Task.Images {
+		images = append(images, each.Value)
+	}
+	var errs []error
+	for _, image := range distinct(images) {
+		errs = append(errs, s.findImage(ctx, image))
+	}
+	s.deployable = s.pinned[s.settings.Task.Image]
+	return errors.Join(errs...)
+}
+
+func (s *Step) findImage(ctx context.Context, image string) error {
 	host, _, _ := strings.Cut(image, "/")
 	if _, _, isECR := registry.ECRHost(host); !isECR || strings.Contains(image, "@") {
 		return nil
@@ -96,7 +109,7 @@ func (s *Step) findImage(ctx context.Context) error {
 	var answer *transport.Error
 	switch {
 	case err == nil:
-		s.deployable = image + "@" + found.Digest.String()
+		s.pinned[image] = image + "@" + found.Digest.String()
 	case errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound:
 		known, _ := errors.AsType[*problem.Error](err)
 		return &problem.Error{Op: "find image", Input: "image", Value: image, Err: known.Err, Fix: "Check the image's name and tag; Towline can also build and push it (input \"repository\")."}

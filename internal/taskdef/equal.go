@@ -98,6 +98,9 @@ func plain(n node, name string) any {
 	}
 }
 
+// same says whether two values mean the same.
+func same(a, b node) bool { return reflect.DeepEqual(plain(a, ""), plain(b, "")) }
+
 // keyOf names the member by which a list is sorted whose order means nothing.
 // Entries with the same key keep their order, for the last one may win.
 func keyOf(list string) string {

@@ -16,9 +16,6 @@ import (
 	"github.com/towline/towline/internal/problem"
 )
 
-// maxSize is ECS's quota for a task definition's JSON, in bytes.
-const maxSize = 64 << 10
-
 // outputOnly lists the members of the API's TaskDefinition that
 // RegisterTaskDefinition does not take.
 func outputOnly() []string {
@@ -60,18 +57,22 @@ func Parse(data []byte) (Document, error) {
 	if err == nil {
 		return Document{root: root}, nil
 	}
-	fault := &problem.Error{Op: "read task definition", Input: "task-definition", Err: err}
+	fix := "Correct the file at this place."
+	if first := bytes.TrimSpace(data); len(first) == 0 || first[0] != '{' {
+		fix = "Give a JSON file: a task definition, or the output of `aws ecs describe-task-definition --include TAGS`. YAML is read from files that end in .yaml or .yml."
+	}
+	return Document{}, fileProblem(data, err, fix)
+}
+
+// fileProblem is a mistake in a file.
+func fileProblem(data []byte, err error, fix string) error {
+	fault := &problem.Error{Op: "read task definition", Input: "task-definition", Err: err, Fix: fix}
 	if placed, ok := errors.AsType[*placedError](err); ok {
 		line, column := position(data, placed.offset)
 		fault.Line = line
 		fault.Err = fmt.Errorf("line %d, column %d: %w", line, column, err)
 	}
-	if first := bytes.TrimSpace(data); len(first) == 0 || first[0] != '{' {
-		fault.Fix = "Give a JSON file: a task definition, or the output of `aws ecs describe-task-definition --include TAGS`."
-	} else {
-		fault.Fix = "Correct the file at this place."
-	}
-	return Document{}, fault
+	return fault
 }
 
 // Described takes DescribeTaskDefinition's raw answer, asked for with
@@ -228,7 +229,10 @@ func (d Document) Pick(containerName, repository string) (string, error) {
 		return same[0], nil
 	}
 	why := fmt.Sprintf("none of the %d containers of task definition %s has an image of repository %q", len(containers), d.Family(), repository)
-	if len(same) > 1 {
+	switch {
+	case repository == "":
+		why = fmt.Sprintf("task definition %s has %d containers", d.Family(), len(containers))
+	case len(same) > 1:
 		why = fmt.Sprintf("containers %s of task definition %s all have an image of repository %q", strings.Join(same, ", "), d.Family(), repository)
 	}
 	return "", &problem.Error{
@@ -256,15 +260,18 @@ func (d Document) names() string {
 // Request gives the body for RegisterTaskDefinition, tags included if there
 // are any. Members that are null are left out, since ECS refuses them, and so
 // is the white space between tokens; every other token is as it was written.
-// A body above ECS's quota of 64 KiB is a *problem.Error.
+// A body above ECS's quota of 64 KiB is a *problem.Error; see Check for the rest.
 func (d Document) Request() ([]byte, error) {
-	body := d.root.write(nil)
-	if len(body) > maxSize {
-		return nil, &problem.Error{
-			Op: "register task definition", Input: "task-definition", Value: d.Family(),
-			Err: fmt.Errorf("its JSON has %d bytes, ECS takes at most %d", len(body), maxSize),
-			Fix: "Move long values into environmentFiles, or into the image.",
-		}
+	c := checker{family: d.Family()}
+	c.size(d)
+	if len(c.faults) > 0 {
+		return nil, c.faults[0]
 	}
-	return body, nil
+	return d.JSON(), nil
 }
+
+// JSON is the document as Request sends it, checked or not.
+func (d Document) JSON() []byte { return d.root.write(nil) }
+
+// NetworkMode is the network mode as it is written ("awsvpc"), or "".
+func (d Document) NetworkMode() string { return d.root.get("networkMode").str() }

@@ -144,11 +144,11 @@ func TestParseMistakes(t *testing.T) {
 		},
 		"YAML": {
 			file: "family: web\n", line: 1,
-			want: `read task definition: input "task-definition": line 1, column 3: invalid character 'm' in literal false (expecting 'l'). Give a JSON file: a task definition, or the output of ` + "`aws ecs describe-task-definition --include TAGS`.",
+			want: `read task definition: input "task-definition": line 1, column 3: invalid character 'm' in literal false (expecting 'l'). Give a JSON file: a task definition, or the output of ` + "`aws ecs describe-task-definition --include TAGS`. YAML is read from files that end in .yaml or .yml.",
 		},
 		"empty": {
 			file: "", line: 1,
-			want: `read task definition: input "task-definition": line 1, column 1: unexpected end of JSON input. Give a JSON file: a task definition, or the output of ` + "`aws ecs describe-task-definition --include TAGS`.",
+			want: `read task definition: input "task-definition": line 1, column 1: unexpected end of JSON input. Give a JSON file: a task definition, or the output of ` + "`aws ecs describe-task-definition --include TAGS`. YAML is read from files that end in .yaml or .yml.",
 		},
 		"two values": {
 			file: "{}\n{}", line: 2,
@@ -156,7 +156,7 @@ func TestParseMistakes(t *testing.T) {
 		},
 		"a list": {
 			file: "[]", line: 1,
-			want: `read task definition: input "task-definition": line 1, column 1: a task definition is an object, this is a list. Give a JSON file: a task definition, or the output of ` + "`aws ecs describe-task-definition --include TAGS`.",
+			want: `read task definition: input "task-definition": line 1, column 1: a task definition is an object, this is a list. Give a JSON file: a task definition, or the output of ` + "`aws ecs describe-task-definition --include TAGS`. YAML is read from files that end in .yaml or .yml.",
 		},
 		"not UTF-8": {
 			file: "{\n\"a\": \"\xff\"}", line: 2,
@@ -329,7 +329,8 @@ func TestRequestTooLarge(t *testing.T) {
 		t.Errorf("request has %d bytes, want 65536", got)
 	}
 	_, err := parse(t, sized(64<<10+1)).Request()
-	want := `register task definition: input "task-definition" is "f": its JSON has 65537 bytes, ECS takes at most 65536. Move long values into environmentFiles, or into the image.`
+	want := `check task definition f: input "task-definition": its JSON has 65537 bytes, ECS takes at most 65536. ` +
+		`The largest parts: image of container a: 65476, name of container a: 3, family: 3. Move long values into files in S3 (input env-files), into secrets, or into the image.`
 	if got := message(err); got != want {
 		t.Errorf("error is %q, want %q", got, want)
 	}

@@ -1,0 +1,304 @@
+package step
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/towline/towline/internal/inputs"
+	"github.com/towline/towline/internal/problem"
+	"github.com/towline/towline/internal/taskdef"
+)
+
+// revision is a task definition that is registered already.
+type revision struct {
+	document taskdef.Document
+	arn      string
+}
+
+// readTaskDefinition reads the file that the task definition begins with.
+func (s *Step) readTaskDefinition(file string) error {
+	data, err := os.ReadFile(file) //nolint:gosec // the user names the file
+	if err != nil {
+		return &problem.Error{
+			Op: "read task definition", Input: "task-definition", Value: s.relative(file), Err: unpathed(err),
+			Fix: "Give the path of a JSON or YAML file, relative to the workspace, or leave it empty to take what the service runs now.",
+		}
+	}
+	parse := taskdef.Parse
+	if ext := strings.ToLower(filepath.Ext(file)); ext == ".yaml" || ext == ".yml" {
+		parse = taskdef.ParseYAML
+	}
+	if s.base, err = parse(data); err != nil {
+		if known, ok := errors.AsType[*problem.Error](err); ok {
+			known.File, known.Value = s.relative(file), s.relative(file)
+			return err
+		}
+		return &problem.Error{Op: "read task definition", Input: "task-definition", Value: s.relative(file), Err: err, File: s.relative(file), Fix: "Correct the file."}
+	}
+	return nil
+}
+
+// findBase reads what the task definition begins with, and finds the revisions
+// that need not be registered again if nothing is different from them.
+func (s *Step) findBase(ctx context.Context) error {
+	t := s.settings.Task
+	if s.currentARN != "" {
+		s.known = []revision{{s.current, s.currentARN}}
+	}
+	switch {
+	case t.Registered != "":
+		answer, err := s.deployer.TaskDefinition(ctx, t.Registered)
+		if err != nil {
+			return registeredInput(t.Registered, err)
+		}
+		return s.takeBase(answer)
+	case t.TaskDefinition != "":
+		if s.currentARN != "" && s.current.Family() == s.base.Family() {
+			return nil
+		}
+		answer, err := s.deployer.LatestTaskDefinition(ctx, s.base.Family())
+		if err != nil || answer == nil {
+			return err
+		}
+		latest, _, err := described(answer)
+		s.known = append(s.known, latest)
+		return err
+	default:
+		s.base = s.current
+		return nil
+	}
+}
+
+// takeBase begins with a registered revision.
+func (s *Step) takeBase(answer []byte) error {
+	base, active, err := described(answer)
+	if err != nil {
+		return err
+	}
+	s.base = base.document
+	s.report.Say("found", "task definition "+lastPart(base.arn))
+	if active { // an inactive one can be begun with, but not deployed
+		s.known = append(s.known, base)
+	}
+	return nil
+}
+
+// described reads DescribeTaskDefinition's answer.
+func described(answer []byte) (found revision, active bool, err error) {
+	var got struct {
+		TaskDefinition struct{ TaskDefinitionArn, Status string }
+	}
+	if err := json.Unmarshal(answer, &got); err != nil {
+		return revision{}, false, fmt.Errorf("task definition: %w", err)
+	}
+	document, err := taskdef.Described(answer)
+	if err != nil {
+		return revision{}, false, fmt.Errorf("task definition %s: %w", got.TaskDefinition.TaskDefinitionArn, err)
+	}
+	return revision{document, got.TaskDefinition.TaskDefinitionArn}, got.TaskDefinition.Status != "INACTIVE", nil
+}
+
+// registeredInput names the input that an error is about.
+func registeredInput(value string, err error) error {
+	known, ok := errors.AsType[*problem.Error](err)
+	if !ok || known.Input != "task-definition" {
+		return err
+	}
+	family, number, _ := strings.Cut(value, ":")
+	switch {
+	case strings.HasPrefix(value, "arn:"):
+		known.Input = "task-definition-arn"
+	case number != "":
+		known.Input, known.Value = "task-definition-revision", family+":"+number
+	default:
+		known.Input = "task-definition-family"
+	}
+	return err
+}
+
+// chooseContainers finds the containers that get the image and the settings,
+// and refuses what could not be registered, or an image that its tasks could not run.
+func (s *Step) chooseContainers() error {
+	t := s.settings.Task
+	makes := s.settings.Builds() || s.settings.Merges()
+	if makes || t.Image != "" || t.Edits() || len(t.ContainerNames) > 0 {
+		repository := taskdef.Repository(t.Image)
+		if targets := slices.Concat(s.refs, s.repositories); len(targets) > 0 {
+			repository = taskdef.Repository(targets[0])
+		}
+		var err error
+		if s.containers, err = s.pick(repository); err != nil {
+			return err
+		}
+	}
+	if makes {
+		if err := s.checkPlatform(); err != nil {
+			return err
+		}
+	}
+	for _, container := range s.containers {
+		s.report.Say("found", "container "+container, "task definition "+s.base.Family())
+	}
+	wanted, err := s.wanted(cmp.Or(s.deployable, s.placeholder()))
+	if err != nil {
+		return err
+	}
+	return wanted.Check()
+}
+
+// pick applies the rule of "container-name". Containers that have an image of
+// their own do not get another.
+func (s *Step) pick(repository string) ([]string, error) {
+	t := s.settings.Task
+	var rest, named []string
+	for _, c := range s.base.Containers() {
+		if slices.ContainsFunc(t.Images, func(image inputs.Pair) bool { return image.Name == c.Name }) {
+			named = append(named, c.Name)
+		} else {
+			rest = append(rest, c.Name)
+		}
+	}
+	switch makes := repository != ""; {
+	case len(t.ContainerNames) > 0:
+		for _, name := range t.ContainerNames {
+			if _, err := s.base.Pick(name, ""); err != nil {
+				return nil, err
+			}
+		}
+		return t.ContainerNames, nil
+	case makes && len(named) > 0 && len(rest) == 1:
+		return rest, nil
+	case !makes && len(named) == 1:
+		return named, nil
+	}
+	container, err := s.base.Pick("", repository)
+	return []string{container}, err
+}
+
+// placeholder is an image as long as the one that is still to be built.
+func (s *Step) placeholder() string {
+	if targets := slices.Concat(s.refs, s.repositories); len(targets) > 0 {
+		return taskdef.ImageReference(targets[0], "", "sha256:"+strings.Repeat("0", 64))
+	}
+	return s.settings.Task.Image
+}
+
+// wanted is the base with everything that the inputs ask for. image is the one
+// that was built or given, or empty.
+func (s *Step) wanted(image string) (taskdef.Document, error) {
+	t := s.settings.Task
+	images := map[string]string{}
+	for _, container := range s.containers {
+		if image != "" {
+			images[container] = image
+		}
+	}
+	for _, each := range t.Images {
+		images[each.Name] = cmp.Or(s.pinned[each.Value], each.Value)
+	}
+	return s.base.With(taskdef.Edits{
+		Images: images, Containers: s.containers,
+		Environment: pairs(t.Environment), RemoveEnvironment: t.RemoveEnvironment,
+		Secrets: pairs(t.ContainerSecrets), RemoveSecrets: t.RemoveSecrets,
+		EnvFiles: t.EnvFiles, LogDriver: t.LogConfigurationLogDriver, LogOptions: pairs(t.LogConfigurationOptions),
+		DockerLabels: pairs(t.DockerLabels), Command: t.Command,
+		TaskRole: t.TaskRoleARN, ExecutionRole: t.ExecutionRoleARN, Tags: pairs(t.TaskDefinitionTags),
+	})
+}
+
+// pairs are lines of an input in the words of a task definition.
+func pairs(lines []inputs.Pair) []taskdef.Pair {
+	var all []taskdef.Pair
+	for _, line := range lines {
+		all = append(all, taskdef.Pair(line))
+	}
+	return all
+}
+
+// render makes the task definition and registers it, unless it is there already.
+func (s *Step) render(ctx context.Context) error {
+	wanted, err := s.wanted(cmp.Or(s.deployable, s.settings.Task.Image))
+	if err != nil {
+		return err
+	}
+	var same revision
+	if len(s.known) > 0 {
+		for _, change := range s.known[0].document.Diff(wanted) {
+			s.report.Change(change.Path, change.Before, change.After)
+		}
+	}
+	for _, known := range s.known {
+		if wanted.Equal(known.document) {
+			same = known
+			break
+		}
+	}
+	file, err := s.writeDefinition(wanted)
+	if err != nil {
+		return err
+	}
+	arn, changed, err := s.deployer.Register(ctx, same.document, wanted, same.arn)
+	if err != nil {
+		return err
+	}
+	s.definition, s.definitionARN = wanted, arn
+	if changed {
+		s.did("task definition %s was registered, the service was not updated", arn)
+	}
+	s.report.Fact("Task definition", arn)
+	return s.output(map[string]string{
+		inputs.OutputTaskDefinition: file, inputs.OutputTaskDefinitionARN: arn, inputs.OutputPreviousTaskDefinitionARN: s.currentARN,
+	})
+}
+
+// writeDefinition writes the task definition for later steps and gives its path
+// as they see it; empty where the runner has no folder for that.
+func (s *Step) writeDefinition(d taskdef.Document) (string, error) {
+	dir := s.opts.Getenv("RUNNER_TEMP")
+	if dir == "" {
+		return "", nil
+	}
+	fail := func(err error) (string, error) {
+		return "", &problem.Error{
+			Op: "write task definition", Err: fmt.Errorf("folder %s (RUNNER_TEMP): %w", dir, unpathed(err)),
+			Fix: "Give the runner's temporary folder free space, and let this step write there.",
+		}
+	}
+	var text bytes.Buffer
+	if err := json.Indent(&text, d.JSON(), "", "  "); err != nil {
+		return fail(err)
+	}
+	text.WriteByte('\n')
+	file, err := os.CreateTemp(dir, "task-definition-*.json")
+	if err != nil {
+		return fail(err)
+	}
+	_, err = file.Write(text.Bytes())
+	// Later steps may run as another user.
+	if err = errors.Join(err, file.Chmod(0o644), file.Close()); err != nil {
+		return fail(err)
+	}
+	return s.hostPath(file.Name()), nil
+}
+
+// hostPath is a path below RUNNER_TEMP as steps outside of this container see
+// it. The runner tells a container where the repository's folder is on the host
+// (RUNNER_WORKSPACE, whose neighbour _temp is), but not where its own mounts are.
+func (s *Step) hostPath(file string) string {
+	const mount = "/github/runner_temp/"
+	workspace := s.opts.Getenv("RUNNER_WORKSPACE")
+	name, mounted := strings.CutPrefix(file, mount)
+	if !mounted || workspace == "" || strings.HasPrefix(workspace, "/github/") {
+		return file
+	}
+	return path.Join(path.Dir(workspace), "_temp", name)
+}
