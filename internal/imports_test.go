@@ -56,7 +56,7 @@ var rooms = []struct {
 	{"internal/step", room{
 		imports: []string{
 			"internal/actions", "internal/awsauth", "internal/build", "internal/build/progress", "internal/build/sandbox", "internal/deploy",
-			"internal/inputs", "internal/problem", "internal/registry", "internal/report", "internal/scratch", "internal/taskdef",
+			"internal/inputs", "internal/preflight", "internal/problem", "internal/registry", "internal/report", "internal/scratch", "internal/taskdef",
 		},
 		tests: []string{"internal/emulator"},
 		why:   "the only place where the phases meet; each of them knows nothing of the next",
@@ -67,6 +67,11 @@ var rooms = []struct {
 	}},
 	{"internal/scratch", room{why: "folders for temporary files that outlive nobody"}},
 	{"internal/emulator", room{why: "a stand-in shares no code with what it is to test"}},
+	{"internal/preflight", room{
+		imports: []string{"internal/problem", "internal/taskdef"},
+		tests:   []string{"internal/emulator"},
+		why:     "reads what a task definition names, in services that nobody else asks; what comes of it is the step's affair",
+	}},
 	{"internal/deploy", room{
 		imports: []string{"internal/problem", "internal/taskdef"},
 		tests:   []string{"internal/emulator"},
@@ -137,6 +142,10 @@ var reserved = map[string]struct{ room, why string }{
 	"github.com/sethvargo/go-githubactions":    {"internal/actions", "it panics and writes to the log: only one room deals with that"},
 	"github.com/aws/aws-sdk-go-v2/service/ecs": {"internal/deploy", "only deploy talks to ECS"},
 	"github.com/aws/aws-sdk-go-v2/service/sts": {"internal/awsauth", "only awsauth talks to STS"},
+
+	"github.com/aws/aws-sdk-go-v2/service/iam":            {"internal/preflight", "only pre-flight looks at roles"},
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager": {"internal/preflight", "only pre-flight looks at secrets, and never at their values"},
+	"github.com/aws/aws-sdk-go-v2/service/ssm":            {"internal/preflight", "only pre-flight looks at parameters, and never at their values"},
 }
 
 // long are files that may have more than maxLines lines, and why.

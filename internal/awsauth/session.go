@@ -300,7 +300,7 @@ type endpoints map[string]string
 
 func endpointsNow(getenv func(string) string, ofSTS string) endpoints {
 	found := endpoints{}
-	for _, id := range []string{"STS", "ECR", "ECR PUBLIC", "ECS", "CODEDEPLOY", "CLOUDWATCH LOGS", "ELASTIC LOAD BALANCING V2"} {
+	for _, id := range []string{"STS", "ECR", "ECR PUBLIC", "ECS", "CODEDEPLOY", "CLOUDWATCH LOGS", "ELASTIC LOAD BALANCING V2", "SECRETS MANAGER", "SSM", "IAM"} {
 		if url := getenv("AWS_ENDPOINT_URL_" + strings.ReplaceAll(id, " ", "_")); url != "" {
 			found[id] = url
 		}

@@ -264,3 +264,23 @@ func stop(t *testing.T, other *ecs.Client) {
 		t.Error(err)
 	}
 }
+
+func TestArchitectures(t *testing.T) {
+	t.Parallel()
+	cloud := emulator.New(emulator.Options{})
+	cloud.AddUser("AKIAIOSFODNN7EXAMPLE", "secret")
+	cloud.AddCluster("empty")
+	for _, architecture := range []string{"x86_64", "arm64", "x86_64"} {
+		cloud.AddInstance("mixed", architecture)
+	}
+	for cluster, want := range map[string]string{"empty": "[]", "mixed": "[ARM64 X86_64]"} {
+		c := deploy.New(deploy.Options{Cluster: cluster, Service: "web", Config: aws.Config{
+			Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("AKIAIOSFODNN7EXAMPLE", "secret", ""),
+			HTTPClient: &http.Client{Transport: cloud.RoundTripper()},
+		}})
+		got, err := c.Architectures(t.Context())
+		if err != nil || fmt.Sprint(got) != want {
+			t.Errorf("%s: got %v, %v, want %s", cluster, got, err, want)
+		}
+	}
+}

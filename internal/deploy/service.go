@@ -28,6 +28,14 @@ type Service struct {
 	// CircuitBreaker is true when ECS itself fails a deployment whose tasks
 	// fail; RollsBack when it then goes back by itself.
 	CircuitBreaker, RollsBack bool
+	// UnderWay is the deployment that is not over yet, ecs-svc/N, or empty.
+	UnderWay string
+	// Strategy is how deployments go, in lower case: rolling, blue/green.
+	Strategy string
+	// LaunchType is FARGATE, EC2 or EXTERNAL, or empty where CapacityProviders
+	// are used.
+	LaunchType        string
+	CapacityProviders []string
 }
 
 // Service reads the service and refuses, as a *problem.Error, what cannot be
@@ -39,14 +47,28 @@ func (c *Client) Service(ctx context.Context) (*Service, error) {
 		return nil, err
 	}
 	config := c.breakerOf(s)
-	return &Service{
+	out := &Service{
 		ARN: aws.ToString(s.ServiceArn), Name: aws.ToString(s.ServiceName),
 		ClusterARN: aws.ToString(s.ClusterArn), ClusterName: lastPart(aws.ToString(s.ClusterArn)),
 		TaskDefinitionARN:       aws.ToString(s.TaskDefinition),
 		StableTaskDefinitionARN: stable(s),
 		Desired:                 int(s.DesiredCount), Running: int(s.RunningCount), Pending: int(s.PendingCount),
 		CircuitBreaker: config.enabled, RollsBack: config.rollback,
-	}, nil
+		Strategy: "rolling", LaunchType: string(s.LaunchType),
+	}
+	if c := s.DeploymentConfiguration; c != nil && c.Strategy != "" {
+		out.Strategy = strings.ToLower(strings.ReplaceAll(string(c.Strategy), "_", "/"))
+	}
+	if now := primary(s); now != nil && now.RolloutState == ecstypes.DeploymentRolloutStateInProgress {
+		out.UnderWay = aws.ToString(now.Id)
+	}
+	for _, p := range s.CapacityProviderStrategy {
+		out.CapacityProviders = append(out.CapacityProviders, aws.ToString(p.CapacityProvider))
+	}
+	if len(out.CapacityProviders) > 0 {
+		out.LaunchType = ""
+	}
+	return out, nil
 }
 
 // usable is Service with ECS's whole answer.

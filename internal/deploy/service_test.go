@@ -24,6 +24,7 @@ func TestService(t *testing.T) {
 	want := &Service{
 		ARN: serviceARN, Name: "web", ClusterARN: account + "cluster/prod", ClusterName: "prod",
 		TaskDefinitionARN: newTD, StableTaskDefinitionARN: oldTD, Desired: 2, CircuitBreaker: true, RollsBack: true,
+		UnderWay: "ecs-svc/2", Strategy: "rolling",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("service (-want +got):\n%s", diff)

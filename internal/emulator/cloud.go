@@ -1,6 +1,7 @@
 // Package emulator is a stand-in for what a deployment talks to: GitHub's OIDC
 // issuer, and AWS STS, ECR with its docker registry, ECS with a rolling
-// scheduler, and CloudWatch Logs.
+// scheduler, and CloudWatch Logs; and for what a task definition names in Secrets
+// Manager, the Parameter Store and IAM.
 //
 // It answers over the real wire protocols, so the real SDK and the real
 // registry client talk to it, and it is as strict as the services are:
@@ -75,6 +76,10 @@ type Cloud struct {
 	reg       *registryStore
 	ecs       *ecsState
 	logs      map[string]*logGroup
+	// secrets and parameters by name, instances by cluster.
+	secrets    map[string]*secret
+	parameters map[string]time.Time
+	instances  map[string][]instance
 }
 
 // New makes an account with GitHub's OIDC provider (audience
@@ -99,6 +104,8 @@ func New(opts Options) *Cloud {
 		keys:      map[string]*principal{},
 		passwords: map[string]*password{},
 		logs:      map[string]*logGroup{},
+
+		secrets: map[string]*secret{}, parameters: map[string]time.Time{}, instances: map[string][]instance{},
 	}
 	c.reg = newRegistryStore(opts.Dir)
 	if opts.RegistryHost != "" {
@@ -109,6 +116,8 @@ func New(opts Options) *Cloud {
 		"AmazonEC2ContainerServiceV20141113":   {service: "ecs", operations: c.ecsOperations()},
 		"AmazonEC2ContainerRegistry_V20150921": {service: "ecr", operations: c.ecrOperations()},
 		"Logs_20140328":                        {service: "logs", operations: c.logsOperations()},
+		"secretsmanager":                       {service: "secretsmanager", operations: c.secretsOperations()},
+		"AmazonSSM":                            {service: "ssm", operations: c.parameterOperations()},
 	}
 	c.AddProvider(Provider{URL: githubIssuer, Audiences: []string{"sts.amazonaws.com"}})
 	return c
@@ -128,6 +137,8 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.serveLayer(w, r)
 	case r.Header.Get("X-Amz-Target") != "":
 		c.serveJSON(w, r)
+	case signedFor(r, "iam"):
+		c.serveIAM(w, r)
 	case r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"):
 		c.serveQuery(w, r)
 	default:

@@ -170,7 +170,7 @@ func (c *Cloud) ecsOperations() map[string]operation {
 	family := func(q *request) string {
 		return c.arn("ecs", "task-definition/"+q.member("family")+":*")
 	}
-	return map[string]operation{
+	operations := map[string]operation{
 		"DescribeClusters":           {serve: c.describeClusters},
 		"ListServices":               {serve: c.listServices},
 		"DescribeServices":           {resource: serviceOf, serve: c.describeServices},
@@ -186,6 +186,8 @@ func (c *Cloud) ecsOperations() map[string]operation {
 		"ListTasks":                  {serve: c.listTasks},
 		"DescribeTasks":              {resource: firstOf("tasks"), serve: c.describeTasks},
 	}
+	maps.Copy(operations, c.instanceOperations())
+	return operations
 }
 
 func lastSegment(s string) string { return s[strings.LastIndex(s, "/")+1:] }

@@ -179,8 +179,8 @@ func deniedAs(p *principal, service, action string) *Error {
 		p = &principal{arn: "anonymous"}
 	}
 	switch service {
-	case "sts":
-		e := deniedOn(p, "sts:"+action, "*", http.StatusForbidden)
+	case "sts", "iam":
+		e := deniedOn(p, service+":"+action, "*", http.StatusForbidden)
 		e.Code = "AccessDenied"
 		return e
 	case "registry":

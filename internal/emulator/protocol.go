@@ -227,7 +227,7 @@ func (f *Fault) refusal(q *request, service string) error {
 	if f.Error != nil {
 		return f.Error
 	}
-	query, registry := service == "sts", service == "registry"
+	query, registry := service == "sts" || service == "iam", service == "registry"
 	pick := func(json, xml, oci string, status int, text string) error {
 		code := json
 		switch {

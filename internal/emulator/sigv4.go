@@ -51,7 +51,11 @@ func (c *Cloud) authenticate(r *http.Request, body []byte, service string) (*pri
 	if !hmac.Equal([]byte(r.Header.Get("X-Amz-Security-Token")), []byte(who.token)) {
 		return nil, &Error{Code: errInvalidKey, Message: "The security token included in the request is invalid.", Status: http.StatusForbidden}
 	}
-	if err := sig.checkScope(c.opts.Region, service, stamp); err != nil {
+	region := c.opts.Region
+	if service == "iam" && sig.region == iamRegion {
+		region = iamRegion
+	}
+	if err := sig.checkScope(region, service, stamp); err != nil {
 		return nil, err
 	}
 	if now := time.Now(); signedAt.Before(now.Add(-clockSkew)) {

@@ -1,9 +1,6 @@
 package emulator
 
 import (
-	"bytes"
-	"encoding/xml"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -66,16 +63,9 @@ func (c *Cloud) answerSTS(w http.ResponseWriter, action string, who *principal, 
 	}
 }
 
-// writeXML answers <ActionResponse><ActionResult>out.
+// writeXML answers in STS's namespace.
 func writeXML(w http.ResponseWriter, action string, out any) error {
-	var result bytes.Buffer
-	if err := xml.NewEncoder(&result).EncodeElement(out, xml.StartElement{Name: xml.Name{Local: action + "Result"}}); err != nil {
-		return err
-	}
-	body := fmt.Sprintf(`<%[1]sResponse xmlns="%[2]s">%[3]s<ResponseMetadata><RequestId>%[4]s</RequestId></ResponseMetadata></%[1]sResponse>`,
-		action, stsNamespace, result.String(), w.Header().Get("X-Amzn-Requestid"))
-	w.Header().Set("Content-Type", "text/xml")
-	return write(w, http.StatusOK, []byte(body))
+	return writeQueryResult(w, stsNamespace, action, out)
 }
 
 // assumed is the result of both ways to assume a role.
