@@ -60,7 +60,7 @@ func makeBases(ctx context.Context) (*bases, error) {
 	if err != nil {
 		return nil, fmt.Errorf("base images want a static busybox (package busybox-static): %w", err)
 	}
-	tool, err := buildTool(ctx)
+	tool, err := buildTool(ctx, runtime.GOARCH)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,16 @@ func makeBases(ctx context.Context) (*bases, error) {
 	slices.Sort(b.names)
 	b.index = empty.Index
 	for _, arch := range []string{"amd64", "arm64"} {
-		base := baseImage{layers: [][]imagetest.Entry{{imagetest.File("arch", arch+"\n")}}, config: v1.Config{Env: []string{"ARCH=" + arch}}}
+		program, err := buildTool(ctx, arch)
+		if err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256(program)
+		b.contents[hex.EncodeToString(sum[:])] = "tool"
+		base := baseImage{
+			layers: [][]imagetest.Entry{{imagetest.File("arch", arch+"\n"), imagetest.File("tool", string(program)).Mode(0o755)}},
+			config: v1.Config{Env: []string{"ARCH=" + arch}},
+		}
 		img, err := base.image(arch)
 		if err != nil {
 			return nil, err
@@ -90,7 +99,7 @@ func makeBases(ctx context.Context) (*bases, error) {
 	return b, nil
 }
 
-func buildTool(ctx context.Context) ([]byte, error) {
+func buildTool(ctx context.Context, arch string) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "tool")
 	if err != nil {
 		return nil, err
@@ -98,7 +107,7 @@ func buildTool(ctx context.Context) ([]byte, error) {
 	defer func() { _ = os.RemoveAll(dir) }()
 	file := filepath.Join(dir, "tool")
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, "./testdata/tool")
-	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0", "GOARCH="+arch)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build tool: %w\n%s", err, out)
 	}

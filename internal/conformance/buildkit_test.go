@@ -30,6 +30,8 @@ type oracle struct {
 	daemon    *buildkitd.Daemon
 	describer *imagetest.Describer
 	server    string
+	// layout is the bases' OCI layout.
+	layout string
 	// since is when the daemon started: what it has cached is younger.
 	since time.Time
 }
@@ -49,7 +51,7 @@ func startOracle(t *testing.T, s *suite) *oracle {
 	if err = s.bases.push(t.Context(), host); err != nil {
 		t.Fatal(err)
 	}
-	o := &oracle{describer: s.describer, server: s.server, since: time.Now().Add(-time.Second)}
+	o := &oracle{describer: s.describer, server: s.server, layout: filepath.Join(s.dir, "bases"), since: time.Now().Add(-time.Second)}
 	if o.daemon, err = buildkitd.Start(t.Context(), buildkitd.Options{Bin: bin, Registry: host}); err != nil {
 		t.Fatal(err)
 	}
@@ -136,6 +138,13 @@ func (o *oracle) tryBuild(ctx context.Context, c *testCase, dir string) (string,
 	if err != nil || len(manifest.Manifests) != 1 {
 		return "", fmt.Errorf("BuildKit's image: %d manifests: %w", len(manifest.Manifests), err)
 	}
+	if only := manifest.Manifests[0]; only.MediaType.IsIndex() {
+		if index, err = index.ImageIndex(only.Digest); err != nil {
+			return "", err
+		}
+		text, err := describeIndex(o.describer, index, o.since)
+		return hideServer(text, o.server), err
+	}
 	img, err := index.Image(manifest.Manifests[0].Digest)
 	if err != nil {
 		return "", err
@@ -146,11 +155,8 @@ func (o *oracle) tryBuild(ctx context.Context, c *testCase, dir string) (string,
 
 // arguments are buildctl's for a case.
 func (o *oracle) arguments(c *testCase, dir string) ([]string, error) {
-	file := c.one("dockerfile", "Dockerfile")
 	args := []string{
 		"build", "--progress=plain", "--frontend=dockerfile.v0",
-		"--local=context=" + contextPath(dir, ""), "--local=dockerfile=" + filepath.Dir(contextPath(dir, file)),
-		"--opt=filename=" + filepath.Base(file),
 		// Nothing of another case: its layers and contexts may have other times. And,
 		// with a "cmdline", no other frontend for a "# syntax=" line.
 		"--no-cache", "--opt=cmdline=built-in", "--opt=sharedkey:localdir:context=" + c.name,
@@ -176,10 +182,9 @@ func (o *oracle) arguments(c *testCase, dir string) ([]string, error) {
 			option(key, value)
 		}
 	}
-	for _, words := range c.all("context") {
-		args = append(args, "--local="+words[0]+"="+contextPath(dir, "@"+words[0]))
-		option("context:"+words[0], "local:"+words[0])
-		option("sharedkey:localdir:"+words[0], c.name+"/"+words[0])
+	args, err := o.contexts(args, c, dir)
+	if err != nil {
+		return nil, err
 	}
 	for _, words := range c.all("secret") {
 		secret := filepath.Join(dir, "secret-"+words[0])
@@ -190,4 +195,59 @@ func (o *oracle) arguments(c *testCase, dir string) ([]string, error) {
 	}
 	// A RUN with the host's network wants to be allowed.
 	return append(args, "--allow=network.host"), nil
+}
+
+// contexts adds what the build takes its files and keys from.
+func (o *oracle) contexts(args []string, c *testCase, dir string) ([]string, error) {
+	file := c.one("dockerfile", "Dockerfile")
+	main, err := c.mainContext(o.server, dir, false)
+	if err != nil {
+		return nil, err
+	}
+	if main != "" {
+		args = append(args, "--opt=context="+main, "--opt=filename="+file)
+	} else {
+		args = append(args, "--local=context="+contextPath(dir, ""), "--local=dockerfile="+filepath.Dir(contextPath(dir, file)), "--opt=filename="+filepath.Base(file))
+	}
+	for _, name := range c.words("context") {
+		args = append(args, "--local="+name+"="+contextPath(dir, "@"+name),
+			"--opt=context:"+name+"=local:"+name, "--opt=sharedkey:localdir:"+name+"="+c.name+"/"+name)
+	}
+	for _, words := range c.all("layout") {
+		digest, err := digestOf(o.layout, words[1])
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, "--oci-layout=bases="+o.layout, "--opt=context:"+words[0]+"=oci-layout://bases@"+digest)
+	}
+	for _, id := range c.words("ssh") {
+		key, err := sshKey()
+		if err != nil {
+			return nil, err
+		}
+		file := filepath.Join(dir, "key-"+id)
+		if err := os.WriteFile(file, key, 0o600); err != nil {
+			return nil, err
+		}
+		args = append(args, "--ssh="+id+"="+file)
+	}
+	return args, nil
+}
+
+// digestOf finds a base in a layout.
+func digestOf(dir, base string) (string, error) {
+	index, err := layout.ImageIndexFromPath(dir)
+	if err != nil {
+		return "", err
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return "", err
+	}
+	for _, d := range manifest.Manifests {
+		if d.Annotations[refName] == base {
+			return d.Digest.String(), nil
+		}
+	}
+	return "", fmt.Errorf("the layout has no %s", base)
 }

@@ -28,7 +28,11 @@ import (
 //	unbase64 PATH, pack PATH none|gz FOLDER
 //	arg NAME=VALUE, label NAME=VALUE, secret ID VALUE, target STAGE
 //	dockerfile PATH, context NAME, server
-//	no-cache, add-host HOST=IP, ulimit NAME=SOFT:HARD, shm-size BYTES
+//	no-cache, add-host HOST=IP, ulimit NAME=SOFT:HARD, shm-size BYTES, platform OS/ARCH,...
+//	layout NAME BASE: the named context NAME is a base image in an OCI layout
+//	ssh ID: an agent with one key
+//	main git|http|dockerfile|tar FRAGMENT: the context is a git repository, a tar on a
+//	web server, the Dockerfile alone on one, or a tar file; FRAGMENT is #REF:FOLDER or empty
 //	error TEXT: the build must fail with a message that holds TEXT
 //	refused SANDBOX|towline TEXT: so must Towline's build, although BuildKit's does not
 //	buildkit-refuses TEXT: so must BuildKit's build, although Towline's does not
@@ -267,6 +271,7 @@ func known(d []string) error {
 	counts := map[string]int{
 		"arg": 2, "label": 2, "secret": 3, "target": 2, "dockerfile": 2, "context": 2, "server": 1, "mtime": 3,
 		"no-cache": 1, "add-host": 2, "ulimit": 2, "shm-size": 2, "error": 2, "refused": 3, "buildkit-refuses": 2, "platform": 2,
+		"layout": 3, "ssh": 2, "main": 3,
 	}
 	if counts[d[0]] != len(d) {
 		return errors.New("no such directive")

@@ -2,7 +2,9 @@ package conformance
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/cgi"
 	"os"
@@ -28,12 +30,15 @@ func fileServer(t *testing.T) http.Handler {
 	}
 	files := map[string]string{"/hello.txt": "hello\n", "/script.sh": "#!/bin/sh\necho served\n", "/archive.tar.gz": archive.String()}
 	git := repository(t, dir)
+	contexts := newContextServer(t)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch text, ok := files[r.URL.Path]; {
 		case ok:
 			http.ServeContent(w, r, r.URL.Path, served(), strings.NewReader(text))
 		case strings.HasPrefix(r.URL.Path, "/repo.git"):
 			git.ServeHTTP(w, r)
+		case strings.HasPrefix(r.URL.Path, contextsPath):
+			contexts.ServeHTTP(w, r)
 		case r.URL.Path == "/undated":
 			_, _ = w.Write([]byte("undated\n"))
 		case r.URL.Path == "/named":
@@ -50,23 +55,8 @@ func fileServer(t *testing.T) http.Handler {
 // repository serves a git repository with a branch, a tag, a link and a program.
 func repository(t *testing.T, dir string) http.Handler {
 	t.Helper()
-	program, err := exec.LookPath("git")
-	if err != nil {
-		unfit(t, "needs git: "+err.Error())
-	}
-	work, bare := filepath.Join(dir, "work"), filepath.Join(dir, "repo.git")
-	git := func(args ...string) {
-		t.Helper()
-		cmd := exec.CommandContext(t.Context(), program, args...)
-		cmd.Dir = work
-		cmd.Env = append(cmd.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
-			"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.org", "GIT_AUTHOR_DATE=2021-06-07T08:09:10Z",
-			"GIT_COMMITTER_NAME=c", "GIT_COMMITTER_EMAIL=c@example.org", "GIT_COMMITTER_DATE=2021-06-07T08:09:10Z")
-		if out, gitErr := cmd.CombinedOutput(); gitErr != nil {
-			t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), gitErr, out)
-		}
-	}
-	err = errors.Join(
+	work := filepath.Join(dir, "work")
+	err := errors.Join(
 		writeFile(filepath.Join(work, "readme"), []byte("of the tag\n")),
 		writeFile(filepath.Join(work, "sub", "deep"), []byte("deep\n")),
 		writeFile(filepath.Join(work, "sub", "program"), []byte("#!/bin/sh\n")),
@@ -76,18 +66,56 @@ func repository(t *testing.T, dir string) http.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	git("init", "--quiet", "--initial-branch=main")
-	git("add", ".")
-	git("commit", "--quiet", "--message=one")
-	git("tag", "v1")
-	if err := writeFile(filepath.Join(work, "readme"), []byte("of the branch\n")); err != nil {
+	git := findGit(t)
+	err = errors.Join(
+		git.run(t.Context(), work, "init", "--quiet", "--initial-branch=main"), git.run(t.Context(), work, "add", "."),
+		git.run(t.Context(), work, "commit", "--quiet", "--message=one"), git.run(t.Context(), work, "tag", "v1"),
+		writeFile(filepath.Join(work, "readme"), []byte("of the branch\n")),
+		git.run(t.Context(), work, "commit", "--quiet", "--all", "--message=two"), git.publish(t.Context(), work, filepath.Join(dir, "repo.git")),
+	)
+	if err != nil {
 		t.Fatal(err)
 	}
-	git("commit", "--quiet", "--all", "--message=two")
-	git("clone", "--quiet", "--bare", work, bare)
-	git("--git-dir", bare, "config", "uploadpack.allowAnySHA1InWant", "true")
+	return git.serve(dir, "")
+}
+
+// gitProgram is git itself.
+type gitProgram string
+
+func findGit(t *testing.T) gitProgram {
+	t.Helper()
+	program, err := exec.LookPath("git")
+	if err != nil {
+		unfit(t, "needs git: "+err.Error())
+	}
+	return gitProgram(program)
+}
+
+// run runs git in a folder. What it commits has the same digest every time.
+func (g gitProgram) run(ctx context.Context, dir string, args ...string) error {
+	cmd := exec.CommandContext(ctx, string(g), args...)
+	cmd.Dir = dir
+	cmd.Env = append(cmd.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
+		"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.org", "GIT_AUTHOR_DATE=2021-06-07T08:09:10Z",
+		"GIT_COMMITTER_NAME=c", "GIT_COMMITTER_EMAIL=c@example.org", "GIT_COMMITTER_DATE=2021-06-07T08:09:10Z")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("git %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// publish makes a bare repository of the one in work.
+func (g gitProgram) publish(ctx context.Context, work, bare string) error {
+	return errors.Join(
+		g.run(ctx, work, "clone", "--quiet", "--bare", work, bare),
+		g.run(ctx, work, "--git-dir", bare, "config", "uploadpack.allowAnySHA1InWant", "true"),
+	)
+}
+
+// serve answers for the bare repositories in dir.
+func (g gitProgram) serve(dir, prefix string) http.Handler {
 	return &cgi.Handler{
-		Path: program, Args: []string{"http-backend"},
+		Path: string(g), Args: []string{"http-backend"}, Root: prefix,
 		Env: []string{"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"},
 	}
 }

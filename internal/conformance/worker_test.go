@@ -157,8 +157,37 @@ func (b *builder) tryBuild(ctx context.Context, name string) (_ string, err erro
 		return "", err
 	}
 	defer func() { err = errors.Join(err, result.Close()) }()
-	text, err := b.describer.Describe(result.Images[0], since)
+	content, err := result.Content(build.ManifestOptions{})
+	if err != nil {
+		return "", err
+	}
+	if content.Index == nil {
+		text, err := b.describer.Describe(content.Images[0], since)
+		return hideServer(text, b.order.Server), err
+	}
+	text, err := describeIndex(b.describer, content.Index, since)
 	return hideServer(text, b.order.Server), err
+}
+
+// describeIndex writes down the images of an index one after the other.
+func describeIndex(d *imagetest.Describer, index v1.ImageIndex, since time.Time) (string, error) {
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	for _, m := range manifest.Manifests {
+		img, err := index.Image(m.Digest)
+		if err != nil {
+			return "", err
+		}
+		text, err := d.Describe(img, since)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&out, "platform %s\n%s", m.Platform, text)
+	}
+	return out.String(), nil
 }
 
 // hideServer takes the server's address, which is another each time, out of a description.
@@ -172,13 +201,10 @@ func hideServer(text, server string) string {
 func (b *builder) options(c *testCase, dir string) (build.Options, error) {
 	opts := build.Options{
 		Context: contextPath(dir, ""), File: contextPath(dir, c.one("dockerfile", "Dockerfile")), Display: "Dockerfile",
-		Target: c.one("target", ""), BuildArgs: c.pairs("arg"), Labels: c.pairs("label"), Secrets: map[string][]byte{}, Contexts: map[string]string{},
+		Target: c.one("target", ""), BuildArgs: c.pairs("arg"), Labels: c.pairs("label"), Secrets: map[string][]byte{}, Contexts: map[string]string{}, SSH: map[string]build.Keys{},
 		Machine: machine(), Images: b.images, Sandbox: b.box, Dir: filepath.Join(dir, "state"),
 		NoCache: len(c.all("no-cache")) > 0,
 		Run:     dockerfile.RunOptions{AddHosts: c.words("add-host"), Ulimits: c.words("ulimit")},
-	}
-	for _, name := range c.words("context") {
-		opts.Contexts[name] = contextPath(dir, "@"+name)
 	}
 	for _, args := range c.all("secret") {
 		opts.Secrets[args[0]] = []byte(args[1])
@@ -193,12 +219,37 @@ func (b *builder) options(c *testCase, dir string) (build.Options, error) {
 		}
 		opts.Run.ShmSize = n
 	}
-	if p := c.one("platform", ""); p != "" {
+	for p := range strings.SplitSeq(c.one("platform", ""), ",") {
+		if p == "" {
+			continue
+		}
 		platform, err := v1.ParsePlatform(p)
 		if err != nil {
 			return opts, err
 		}
-		opts.Platforms = []v1.Platform{*platform}
+		opts.Platforms = append(opts.Platforms, *platform)
 	}
-	return opts, nil
+	return opts, b.contexts(&opts, c, dir)
+}
+
+// contexts sets what the build takes its files and keys from.
+func (b *builder) contexts(opts *build.Options, c *testCase, dir string) error {
+	for _, name := range c.words("context") {
+		opts.Contexts[name] = contextPath(dir, "@"+name)
+	}
+	for _, args := range c.all("layout") {
+		opts.Contexts[args[0]] = "oci-layout://" + b.order.Bases + ":" + args[1]
+	}
+	for _, id := range c.words("ssh") {
+		key, err := sshKey()
+		if err != nil {
+			return err
+		}
+		opts.SSH[id] = build.Keys{Keys: [][]byte{key}}
+	}
+	main, err := c.mainContext(b.order.Server, dir, true)
+	if main != "" {
+		opts.Context, opts.File = main, c.one("dockerfile", "Dockerfile")
+	}
+	return err
 }

@@ -26,6 +26,7 @@ type garden struct {
 	ready  func() error
 	plants []*plant
 	stubs  []*inroot.Stubs
+	above  []heldFolder
 }
 
 // grow plants all mounts. After an error everything is as before.
@@ -65,6 +66,9 @@ func (g *garden) grow(ctx context.Context, mounts []Mount, recursive bool) (err 
 		if err = g.plant(p, g.shared(mounts, i), i); err != nil {
 			return fmt.Errorf("mount %s: %w", m.Dest, err)
 		}
+	}
+	if err = g.holdAbove(); err != nil {
+		return err
 	}
 	return g.surveyReadOnly(ctx)
 }
@@ -131,6 +135,7 @@ func (g *garden) clear(ctx context.Context) (touched []string, err error) {
 			touched = append(touched, relative(dir))
 		}
 	}
+	errs = append(errs, g.remakeAbove())
 	for _, p := range slices.Backward(g.plants) {
 		if p.parent.path != "" && p.parent.untouched() {
 			touched = append(touched, relative(path.Dir(p.inRoot)))

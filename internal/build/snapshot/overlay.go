@@ -167,6 +167,7 @@ func (t *Tree) commitOverlay(ctx context.Context, name string) (*Ref, error) {
 	if err = t.store.opts.Unmount(t.Path); err != nil {
 		return nil, fmt.Errorf("overlay %s: %w", t.Path, err)
 	}
+	ref.mounted = true
 	id := ""
 	for _, l := range ref.chain {
 		if id, err = chainID(id, l); err != nil {

@@ -84,6 +84,9 @@ type Ref struct {
 	once   sync.Once
 	err    error
 
+	// mounted says that the state was made in a mounted overlay.
+	mounted bool
+
 	// fill lets one goroutine at a time put the state on disk.
 	fill sync.Mutex
 }

@@ -51,7 +51,9 @@ func (s *Store) Change(ctx context.Context, parent *Ref, access Access) (*Tree, 
 	if err != nil {
 		return nil, err
 	}
-	if s.opts.Mount != nil && !access.Outline {
+	// What has been mounted can be so again for little, and knows more than an
+	// outline of its layers: the times of folders, sockets.
+	if s.opts.Mount != nil && (!access.Outline || parent != nil && parent.mounted) {
 		return s.changeOverlay(ctx, parent, chain)
 	}
 	f := s.take(parent, access)

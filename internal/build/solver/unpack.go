@@ -29,14 +29,18 @@ type unpacker struct {
 	*file.Backend
 }
 
-// Copy unpacks the archives among an ADD's sources, and copies the rest.
+// Copy unpacks the archives among an ADD's sources, and copies the rest. What must
+// be there is.
 func (u *unpacker) Copy(ctx context.Context, src, dest, user, group fileoptypes.Mount, action *pb.FileActionCopy) error {
-	if !action.AttemptUnpackDockerCompatibility {
-		return u.Backend.Copy(ctx, src, dest, user, group, action)
-	}
 	from, to, err := folders(src, dest)
 	if err != nil {
 		return err
+	}
+	if err = require(ctx, from, action); err != nil {
+		return err
+	}
+	if !action.AttemptUnpackDockerCompatibility {
+		return u.Backend.Copy(ctx, src, dest, user, group, action)
 	}
 	names := []string{action.Src}
 	if action.AllowWildcard {

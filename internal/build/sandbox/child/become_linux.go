@@ -26,7 +26,7 @@ func become(spec *Spec) error {
 	if err := emptyInput(); err != nil {
 		return fmt.Errorf("input: %w", err)
 	}
-	if err := os.Chdir(spec.Cwd); err != nil {
+	if err := enterFolder(spec.Cwd); err != nil {
 		return fmt.Errorf("working directory: %w", err)
 	}
 	for _, limit := range spec.Limits {
@@ -55,6 +55,19 @@ func become(spec *Spec) error {
 		return fmt.Errorf("start %s: %w", file, err)
 	}
 	return nil
+}
+
+// enterFolder goes to the working directory. It is there, unless a mount hides it:
+// then it is made in the mount, as runc does.
+func enterFolder(dir string) error {
+	err := os.Chdir(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // as runc makes it
+		return err
+	}
+	return os.Chdir(dir)
 }
 
 // emptyInput takes /dev/null of the root that the process sees, if it has one.

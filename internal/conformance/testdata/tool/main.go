@@ -2,7 +2,11 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -37,9 +41,56 @@ func run(args []string) error {
 			return err
 		}
 		return syscall.Bind(fd, &syscall.SockaddrUnix{Name: args[1]})
+	case len(args) == 1 && args[0] == "keys":
+		return keys(os.Getenv("SSH_AUTH_SOCK"))
 	case len(args) == 2 && args[0] == "raw":
 		// A name that is not UTF-8.
 		return os.WriteFile(args[1]+"/\xff\xfe-\xe4", []byte("raw\n"), 0o644)
 	}
 	return fmt.Errorf("what is %q?", args)
+}
+
+// keys writes the digests of the keys that an ssh agent has
+// (https://datatracker.ietf.org/doc/html/draft-ietf-sshm-ssh-agent, 3.5).
+func keys(socket string) error {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return err
+	}
+	if _, err = conn.Write([]byte{0, 0, 0, 1, 11}); err != nil {
+		return err
+	}
+	var head struct {
+		Length uint32
+		Type   uint8
+		Count  uint32
+	}
+	if err = binary.Read(conn, binary.BigEndian, &head); err != nil {
+		return err
+	}
+	if head.Type != 12 {
+		return fmt.Errorf("the agent answers %d", head.Type)
+	}
+	for range head.Count {
+		blob, err := field(conn)
+		if err != nil {
+			return err
+		}
+		comment, err := field(conn)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%x %q\n", sha256.Sum256(blob), comment)
+	}
+	return nil
+}
+
+func field(r io.Reader) ([]byte, error) {
+	var length uint32
+	if err := binary.Read(r, binary.BigEndian, &length); err != nil {
+		return nil, err
+	}
+	data := make([]byte, length)
+	_, err := io.ReadFull(r, data)
+	return data, err
 }
