@@ -65,6 +65,11 @@ func (f *follower) candidates(ctx context.Context, s *ecstypes.Service) ([]candi
 	})
 	var found []candidate
 	for _, b := range listed {
+		if f.d.joined && isOver(b.Status) {
+			// The deployment under way may be a rollback to one that ended long
+			// ago: that one's end is not the end of this.
+			continue
+		}
 		found = append(found, candidate{aws.ToString(b.ServiceDeploymentArn), aws.ToString(b.TargetServiceRevisionArn)})
 	}
 	// What DescribeServices says needs no further permission, but it may still
@@ -75,6 +80,15 @@ func (f *follower) candidates(ctx context.Context, s *ecstypes.Service) ([]candi
 		}
 	}
 	return slices.DeleteFunc(found, func(one candidate) bool { return f.d.before[one.arn] }), nil
+}
+
+func isOver(status ecstypes.ServiceDeploymentStatus) bool {
+	switch status {
+	case ecstypes.ServiceDeploymentStatusSuccessful, ecstypes.ServiceDeploymentStatusStopped,
+		ecstypes.ServiceDeploymentStatusRollbackSuccessful, ecstypes.ServiceDeploymentStatusRollbackFailed:
+		return true
+	}
+	return false
 }
 
 // serviceDeployments lists the service's deployments made after a moment (zero:

@@ -60,7 +60,7 @@ func (c *Client) start(ctx context.Context, before *ecstypes.Service, arn string
 	if err != nil {
 		return d, err
 	}
-	if c.present(d, before, in) {
+	if c.present(ctx, d, before, in) {
 		if !d.unchanged {
 			c.started(d)
 		}
@@ -77,9 +77,13 @@ func (c *Client) start(ctx context.Context, before *ecstypes.Service, arn string
 	}
 	d.take(after, now)
 	if was := primary(before); was != nil && aws.ToString(was.Id) == d.id {
+		if runs := aws.ToString(now.TaskDefinition); runs != arn {
+			d.uncertain = true
+			return d, c.uncertain(d, fmt.Errorf("the answer of ECS shows deployment %s of %s still", d.id, lastPart(runs)))
+		}
 		// ECS made no new deployment: the task definition was the same.
 		d.joined, d.settings = true, c.opts.Update.asks()
-		d.unchanged = now.RolloutState == ecstypes.DeploymentRolloutStateCompleted
+		d.unchanged = c.rollout(ctx, after, now) == ecstypes.DeploymentRolloutStateCompleted
 		clear(d.before)
 	}
 	if !d.unchanged {
@@ -91,18 +95,18 @@ func (c *Client) start(ctx context.Context, before *ecstypes.Service, arn string
 // present says whether nothing has to be sent, because the service runs the
 // task definition already or is on its way to it. A deployment of it that has
 // failed is forced to be tried again.
-func (c *Client) present(d *deployment, before *ecstypes.Service, in *ecs.UpdateServiceInput) bool {
+func (c *Client) present(ctx context.Context, d *deployment, before *ecstypes.Service, in *ecs.UpdateServiceInput) bool {
 	was := primary(before)
 	if was == nil || aws.ToString(was.TaskDefinition) != d.taskDefinition || in.ForceNewDeployment {
 		return false
 	}
 	stuck := was.FailedTasks > 0 && was.RunningCount == 0 // ECS tries again ever more rarely
-	switch {
-	case was.RolloutState == ecstypes.DeploymentRolloutStateCompleted:
+	switch rollout := c.rollout(ctx, before, was); {
+	case rollout == ecstypes.DeploymentRolloutStateCompleted:
 		d.unchanged = !c.opts.Update.asks()
-	case was.RolloutState == ecstypes.DeploymentRolloutStateInProgress && !stuck:
+	case rollout == ecstypes.DeploymentRolloutStateInProgress && !stuck:
 		d.joined = !c.opts.Update.asks()
-	case was.RolloutState != "":
+	case rollout != "":
 		c.emit(Notice{Message: fmt.Sprintf("the tasks of deployment %s, of this same task definition, have failed before: a new deployment is forced", aws.ToString(was.Id))})
 		in.ForceNewDeployment = true
 	}
@@ -110,10 +114,36 @@ func (c *Client) present(d *deployment, before *ecstypes.Service, in *ecs.Update
 		return false
 	}
 	d.take(before, was)
+	if d.joined && was.RolloutState == "" {
+		d.arn = aws.ToString(before.CurrentServiceDeployment)
+	}
 	if d.joined {
 		d.watched, d.failedBefore = time.Now(), int(was.FailedTasks)
 	}
 	return true
+}
+
+// rollout is the rollout state of the service's newest deployment, by its
+// service deployment where ECS gives none; empty where neither is known.
+func (c *Client) rollout(ctx context.Context, s *ecstypes.Service, now *ecstypes.Deployment) ecstypes.DeploymentRolloutState {
+	current := aws.ToString(s.CurrentServiceDeployment)
+	if now.RolloutState != "" || current == "" {
+		return now.RolloutState
+	}
+	state, err := c.serviceDeployment(ctx, current)
+	if err != nil || state == nil {
+		return ""
+	}
+	switch state.Status {
+	case ecstypes.ServiceDeploymentStatusSuccessful, ecstypes.ServiceDeploymentStatusRollbackSuccessful:
+		return ecstypes.DeploymentRolloutStateCompleted
+	case ecstypes.ServiceDeploymentStatusPending, ecstypes.ServiceDeploymentStatusInProgress:
+		return ecstypes.DeploymentRolloutStateInProgress
+	case ecstypes.ServiceDeploymentStatusStopped, ecstypes.ServiceDeploymentStatusRollbackFailed:
+		return ecstypes.DeploymentRolloutStateFailed
+	default:
+		return ""
+	}
 }
 
 // same is the reason of an update that began no deployment.

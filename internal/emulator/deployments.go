@@ -51,6 +51,15 @@ func (c *Cloud) updateService(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if raw, set := changes["deploymentConfiguration"]; set {
+		balancers := s.settings["loadBalancers"]
+		if sent, also := changes["loadBalancers"]; also {
+			balancers = sent
+		}
+		if err := strategyOf(raw, balancers); err != nil {
+			return nil, err
+		}
+	}
 	for name, value := range changes {
 		triggered = triggered || (updatable()[name] && string(s.settings[name]) != string(value))
 		s.settings[name] = value
@@ -169,7 +178,9 @@ func (r *serviceDeployment) json(s *service) map[string]any {
 	for _, d := range r.sources {
 		sources = append(sources, summary(d))
 	}
-	out["sourceServiceRevisions"], out["targetServiceRevision"] = sources, summary(r.target)
+	target := summary(r.target)
+	out["sourceServiceRevisions"], out["targetServiceRevision"] = sources, target
+	s.shiftJSON(r, target, sources, out)
 	out["deploymentConfiguration"] = s.settings["deploymentConfiguration"]
 	status := "DISABLED"
 	switch {
@@ -182,7 +193,7 @@ func (r *serviceDeployment) json(s *service) map[string]any {
 		status = "MONITORING"
 	}
 	out["deploymentCircuitBreaker"] = map[string]any{"status": status, "failureCount": r.target.failed, "threshold": s.threshold()}
-	out["alarms"] = map[string]any{"status": "DISABLED", "alarmNames": []any{}, "triggeredAlarmNames": []any{}}
+	out["alarms"] = s.alarmsJSON(r)
 	if r.rollback != nil {
 		back := map[string]any{"reason": r.rollback.reason, "startedAt": epoch(r.rollback.started)}
 		if r.rollback.to != nil {

@@ -16,6 +16,9 @@ type ecsState struct {
 	// families holds each family's revisions, oldest first.
 	families map[string][]*taskDefinition
 	behave   func(TaskInfo) Behaviour
+	hooks    func(HookInfo) HookEnd
+	// alarms are the names of CloudWatch alarms that are in ALARM.
+	alarms map[string]bool
 }
 
 type cluster struct {
@@ -24,7 +27,7 @@ type cluster struct {
 }
 
 func newECSState() *ecsState {
-	return &ecsState{clusters: map[string]*cluster{}, families: map[string][]*taskDefinition{}}
+	return &ecsState{clusters: map[string]*cluster{}, families: map[string][]*taskDefinition{}, alarms: map[string]bool{}}
 }
 
 // catchUp brings every service's scheduler to now.
@@ -54,6 +57,12 @@ type Service struct {
 	MinimumHealthyPercent *int
 	// MaximumPercent is the deployment's upper bound. Default: 200.
 	MaximumPercent *int
+	// DeploymentConfiguration is a JSON object laid over what the fields above
+	// say: strategy, alarms, lifecycleHooks, ...
+	DeploymentConfiguration string
+	// NoRolloutState hides the rollout states of deployments, as ECS does behind
+	// a Classic Load Balancer.
+	NoRolloutState bool
 	// Settings is a JSON object with further members of the service, as
 	// DescribeServices shows them: networkConfiguration, loadBalancers,
 	// deploymentController, status, or ones that nobody knows yet.
@@ -110,6 +119,7 @@ func (c *Cloud) AddService(in Service) (arn string, err error) {
 	}
 	cl := c.addCluster(cmp.Or(in.Cluster, "default"))
 	s := newService(c, cl, in.Name, settings)
+	s.noRollout = in.NoRolloutState
 	cl.services[in.Name] = s
 	s.populate(def, in.DesiredCount, time.Now())
 	return s.arn, nil
@@ -124,10 +134,20 @@ func (in Service) deploymentConfiguration() (json.RawMessage, error) {
 	if in.MaximumPercent != nil {
 		most = *in.MaximumPercent
 	}
-	return json.Marshal(map[string]any{
+	configuration := map[string]any{
 		"deploymentCircuitBreaker": map[string]any{"enable": breaker.Enable, "rollback": breaker.Rollback},
 		"maximumPercent":           most, "minimumHealthyPercent": least, "strategy": "ROLLING", "bakeTimeInMinutes": 0,
-	})
+	}
+	if in.DeploymentConfiguration != "" {
+		if err := json.Unmarshal([]byte(in.DeploymentConfiguration), &configuration); err != nil {
+			return nil, fmt.Errorf("service %s: deployment configuration: %w", in.Name, err)
+		}
+	}
+	raw, err := json.Marshal(configuration)
+	if err != nil {
+		return nil, err
+	}
+	return raw, strategyOf(raw, nil)
 }
 
 // Behave decides what each new task does. f is called once per task, must not
@@ -183,6 +203,7 @@ func (c *Cloud) ecsOperations() map[string]operation {
 		"DescribeServiceDeployments": {resource: firstOf("serviceDeploymentArns"), serve: c.describeServiceDeployments},
 		"DescribeServiceRevisions":   {resource: firstOf("serviceRevisionArns"), serve: c.describeServiceRevisions},
 		"StopServiceDeployment":      {resource: firstOf("serviceDeploymentArn"), serve: c.stopServiceDeployment},
+		"ContinueServiceDeployment":  {resource: firstOf("serviceDeploymentArn"), serve: c.continueServiceDeployment},
 		"ListTasks":                  {serve: c.listTasks},
 		"DescribeTasks":              {resource: firstOf("tasks"), serve: c.describeTasks},
 	}

@@ -14,8 +14,10 @@ type serviceDeployment struct {
 	target  *deployment
 	sources []*deployment
 	// tripped is whether the circuit breaker fired.
-	tripped  bool
-	rollback *rollback
+	tripped bool
+	// alarms are those that went off, ignored those that had before it began.
+	alarms, ignored []string
+	rollback        *rollback
 }
 
 type rollback struct {
@@ -91,7 +93,7 @@ func (s *service) rollBack(d *deployment, reason, rolloutReason string, now time
 	target.status, target.rollout, target.updated = "PRIMARY", "IN_PROGRESS", now
 	target.reason = fmt.Sprintf(rolloutReason, target.id)
 	target.begun, target.halted, target.failed, target.rounds, target.nextLaunch = true, false, 0, 0, time.Time{}
-	target.record = d.record
+	target.record, target.shift = d.record, nil
 	d.record.rollback = &rollback{reason: reason, started: now, to: target}
 	d.record.set("ROLLBACK_IN_PROGRESS", reason, now)
 	others := []*deployment{target}
@@ -106,6 +108,8 @@ func (s *service) rollBack(d *deployment, reason, rolloutReason string, now time
 // deploy starts a deployment of def, which replaces one that goes on.
 func (s *service) deploy(def *taskDefinition, now time.Time) {
 	d := s.newDeployment(def, now)
+	d.shift = s.newShift()
+	s.watch(d.record)
 	for _, old := range s.deployments {
 		old.status = "ACTIVE"
 		if !old.record.over() {
@@ -119,6 +123,13 @@ func (s *service) deploy(def *taskDefinition, now time.Time) {
 		if d.record.status == "PENDING" {
 			d.record.set("IN_PROGRESS", "", now)
 			d.record.started = now
+		}
+		if d.shift != nil {
+			first := "PRE_SCALE_UP"
+			if len(s.deployments) > 2 {
+				first = "RECONCILE_SERVICE"
+			}
+			s.enter(d, first, now)
 		}
 	})
 }

@@ -82,6 +82,15 @@ func (s *service) reconcile(now time.Time) {
 	}
 	s.dropDrained()
 	started, stopped := 0, 0
+	if primary.moving() {
+		s.settled = false
+		s.advance(primary, now)
+		if primary.shift.stage != "CLEAN_UP" {
+			return
+		}
+		s.complete(primary, now)
+		return
+	}
 	if !primary.halted {
 		started = s.scale(primary, now)
 		stopped = s.drain(primary, now)
@@ -108,12 +117,20 @@ func (s *service) scale(primary *deployment, now time.Time) (changed int) {
 	if n <= 0 || now.Before(primary.nextLaunch) {
 		return 0
 	}
+	s.start(primary, n, now)
+	return n
+}
+
+// start starts n tasks, unless the scheduler pauses between failing ones.
+func (s *service) start(d *deployment, n int, now time.Time) {
+	if now.Before(d.nextLaunch) {
+		return
+	}
 	var names []string
 	for range n {
-		names = append(names, "(task "+s.launch(primary, now).id+")")
+		names = append(names, "(task "+s.launch(d, now).id+")")
 	}
 	s.say(now, "(service %s) has started %d tasks: %s.", s.name, n, strings.Join(names, " "))
-	return n
 }
 
 // drain stops tasks of other deployments, those that are not well first, as
@@ -190,7 +207,7 @@ func (s *service) complain(primary *deployment, changed int, now time.Time) {
 // steady state.
 func (s *service) complete(primary *deployment, now time.Time) {
 	mine := s.alive(primary)
-	if len(s.deployments) > 1 || len(mine) != s.desired || healthy(mine) != s.desired {
+	if len(s.deployments) > 1 || len(mine) != s.desired || healthy(mine) != s.desired || s.bakes(primary, now) {
 		return
 	}
 	if primary.rollout == "IN_PROGRESS" {
@@ -261,4 +278,18 @@ func (s *service) taskWell(t *task) {
 }
 
 // threshold is how many failing tasks trip the circuit breaker.
-func (s *service) threshold() int { return min(max((s.desired+1)/2, 3), 200) }
+func (s *service) threshold() int {
+	kind, value := "BOUNDED_PERCENT", 50
+	if t := s.deploymentSettings().DeploymentCircuitBreaker.ThresholdConfiguration; t != nil {
+		kind, value = t.Type, t.Value
+	}
+	part := (s.desired*value + 99) / 100
+	switch kind {
+	case "COUNT":
+		return value
+	case "UNBOUNDED_PERCENT":
+		return max(part, 1)
+	default:
+		return min(max(part, 3), 200)
+	}
+}

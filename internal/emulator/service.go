@@ -33,6 +33,8 @@ type service struct {
 	settled bool
 	// grumbled is when each trouble was last announced.
 	grumbled map[string]time.Time
+	// noRollout hides rollout states, as ECS does behind a Classic Load Balancer.
+	noRollout bool
 }
 
 type event struct {
@@ -59,6 +61,10 @@ type deployment struct {
 	// often it has been throttled.
 	nextLaunch time.Time
 	rounds     int
+	// shift is the way of a deployment that moves traffic, else nil.
+	shift *shift
+	// baked is when a rolling deployment has been watched by its alarms.
+	baked time.Time
 }
 
 // serviceRevision is what a deployment rolls out.
@@ -71,11 +77,29 @@ type serviceRevision struct {
 
 // deploymentSettings is what the scheduler reads of deploymentConfiguration.
 type deploymentSettings struct {
-	MaximumPercent, MinimumHealthyPercent *int
-	DeploymentCircuitBreaker              struct {
-		Enable, Rollback   bool
-		ResetOnHealthyTask *bool
+	Strategy                                                 string
+	MaximumPercent, MinimumHealthyPercent, BakeTimeInMinutes *int
+	DeploymentCircuitBreaker                                 struct {
+		Enable, Rollback       bool
+		ResetOnHealthyTask     *bool
+		ThresholdConfiguration *struct {
+			Type  string
+			Value int
+		}
 	}
+	Alarms struct {
+		AlarmNames       []string
+		Enable, Rollback bool
+	}
+	CanaryConfiguration struct {
+		CanaryPercent           *float64
+		CanaryBakeTimeInMinutes *int
+	}
+	LinearConfiguration struct {
+		StepPercent           *float64
+		StepBakeTimeInMinutes *int
+	}
+	LifecycleHooks []lifecycleHook
 }
 
 func newService(c *Cloud, cl *cluster, name string, settings map[string]json.RawMessage) *service {
@@ -272,7 +296,7 @@ func (s *service) deploymentJSON(d *deployment) map[string]any {
 		"createdAt": epoch(d.created), "updatedAt": epoch(d.updated),
 		"launchType": "FARGATE", "platformVersion": "1.4.0", "platformFamily": "Linux",
 	}
-	if s.controller() == "ECS" {
+	if s.controller() == "ECS" && !s.noRollout {
 		out["rolloutState"], out["rolloutStateReason"] = d.rollout, d.reason
 	}
 	for _, copied := range []string{"networkConfiguration", "launchType", "capacityProviderStrategy"} {
