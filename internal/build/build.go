@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/towline/towline/internal/build/dockerfile"
 	"github.com/towline/towline/internal/build/keys"
+	"github.com/towline/towline/internal/build/layer"
 	"github.com/towline/towline/internal/build/progress"
 	"github.com/towline/towline/internal/build/sandbox"
 	"github.com/towline/towline/internal/build/snapshot"
@@ -135,7 +137,7 @@ func Build(ctx context.Context, opts Options) (*Result, error) {
 	}
 	store, err := snapshot.New(keep)
 	if err != nil {
-		return nil, err
+		return nil, layer.Full(err, filepath.Dir(opts.Dir))
 	}
 	given, err := opts.contexts()
 	if err != nil {
@@ -144,6 +146,7 @@ func Build(ctx context.Context, opts Options) (*Result, error) {
 	}
 	images, err := run(ctx, opts, given, store)
 	if err != nil {
+		err = store.Full(err) // before Close makes room
 		given.Close()
 		_ = store.Close()
 		return nil, err

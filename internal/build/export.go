@@ -16,6 +16,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
+	"github.com/towline/towline/internal/build/layer"
 	"github.com/towline/towline/internal/problem"
 )
 
@@ -55,6 +56,7 @@ func (r *Result) Export(ctx context.Context, e Export) error {
 	if err == nil || ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	err = layer.Full(err, filepath.Dir(e.Dest))
 	if _, ok := errors.AsType[*problem.Error](err); ok {
 		return err
 	}

@@ -41,13 +41,18 @@ func (r *Room) Take(name string, size int64) error {
 }
 
 // Full explains an error that came from a full disk to the user, saying how much
-// the filesystem of the folder dir has left. Other errors stay as they are.
+// the filesystem of the folder dir has left, in the place of whatever else somebody
+// took the error for. Other errors stay as they are, and so does one that Full has
+// explained.
 func Full(err error, dir string) error {
 	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
 		return err
 	}
-	if _, ok := errors.AsType[*problem.Error](err); ok {
-		return err
+	if known, ok := errors.AsType[*problem.Error](err); ok {
+		if known.Op == fullOp {
+			return err
+		}
+		err = known.Err
 	}
 	bytes, files, known := freeSpace(dir)
 	if !known {
@@ -59,9 +64,12 @@ func Full(err error, dir string) error {
 	return full(fmt.Errorf("disk full: %s are free at %s: %w", inBytes(bytes), dir, err))
 }
 
+// fullOp is what could not be done when the disk is full.
+const fullOp = "write the image's files"
+
 func full(err error) error {
 	return &problem.Error{
-		Op: "write the image's files", Err: err,
+		Op: fullOp, Err: err,
 		Fix: "Remove what the job does not need from the runner's disk in a step before this one, use a runner with a larger disk, or use smaller images.",
 	}
 }

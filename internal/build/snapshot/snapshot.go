@@ -73,6 +73,9 @@ func (s *Store) Dir(name string) (string, error) {
 	return dir, nil
 }
 
+// Full explains an error that came from a full disk: see layer.Full.
+func (s *Store) Full(err error) error { return layer.Full(err, s.opts.Dir) }
+
 // Ref is an immutable state of a root filesystem.
 type Ref struct {
 	name  string

@@ -102,7 +102,7 @@ func (o *execOp) check() error {
 		return &problem.Error{
 			Op: "build " + o.vertex.name, Input: "platforms",
 			Err: fmt.Errorf("this RUN is for %s/%s, the machine is %s/%s and its kernel has no emulator for it", p.OS, p.Architecture, here[0].OS, here[0].Architecture),
-			Fix: "Use a runner of that architecture (ubuntu-24.04-arm for arm64), or compile in a stage FROM --platform=$BUILDPLATFORM and only copy in the last one.",
+			Fix: "Use a native runner, one of that architecture (ubuntu-24.04-arm for arm64), or cross-compile: run the command in a stage FROM --platform=$BUILDPLATFORM and only copy from it in the others.",
 		}
 	}
 	return nil
@@ -167,12 +167,15 @@ func (o *execOp) explain(err error, out *tail) error {
 		return err
 	}
 	p := &problem.Error{Op: "build " + o.vertex.name, Err: exit, Detail: out.lines()}
-	switch exit.Code {
-	case 126:
+	full := slices.ContainsFunc(p.Detail, func(line string) bool { return strings.Contains(line, "No space left on device") })
+	switch {
+	case full:
+		p.Fix = "The disk is full: remove what the job does not need from it in a step before this one, or use a runner with a larger one."
+	case exit.Code == 126:
 		p.Fix = "Make the file executable, or call it through its interpreter."
-	case 127:
+	case exit.Code == 127:
 		p.Fix = "Install the command in an earlier step, or correct its name."
-	case 137:
+	case exit.Code == 137:
 		p.Fix = "The kernel most likely ended it for want of memory: use less, or a larger runner."
 	}
 	return p

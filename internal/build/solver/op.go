@@ -115,6 +115,7 @@ func (o *op) Exec(ctx context.Context, _ solver.JobContext, inputs []solver.Resu
 // locate makes err a problem with the operation's place in the Dockerfile.
 func (o *op) locate(err error) error {
 	at := o.solver.place(o.vertex)
+	err = o.solver.opts.Store.Full(err)
 	if known, ok := errors.AsType[*problem.Error](err); ok {
 		if known.File == "" {
 			known.File, known.Line = at.file, at.line

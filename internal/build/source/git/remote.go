@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"strings"
@@ -248,6 +249,9 @@ func explain(ctx context.Context, r Repository, remote string, err error) error 
 	}
 	if known, ok := errors.AsType[*problem.Error](err); ok {
 		return known
+	}
+	if local, ok := errors.AsType[*fs.PathError](err); ok {
+		return fmt.Errorf("read %s: %w", r.Name(), local) // such as a full disk, which whoever gave the folder explains
 	}
 	p := &problem.Error{Op: "read " + r.Name(), Err: errors.New(scrub(err.Error(), r.Remote, remote))}
 	if remote != r.Remote {
