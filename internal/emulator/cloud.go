@@ -50,6 +50,9 @@ type Options struct {
 	// Key signs ID tokens. Default: a fresh RSA key, made at the first token;
 	// tests that make many clouds save time by sharing one.
 	Key *rsa.PrivateKey
+	// ClockAhead is how far the clocks of AWS and GitHub are ahead of this
+	// machine's: requests are signed and sessions end by theirs.
+	ClockAhead time.Duration
 	// Seed tells apart the identifiers, keys and passwords of two clouds. Two
 	// clouds with the same seed that are asked the same give the same ones.
 	Seed uint64
@@ -71,6 +74,9 @@ type Cloud struct {
 	roles     map[string]*role
 	keys      map[string]*principal
 	passwords map[string]*password
+	managed   map[string]*policyDocument
+	packed    int
+	around    Surroundings
 	calls     []Call
 	faults    []*fault
 	reg       *registryStore
@@ -103,6 +109,8 @@ func New(opts Options) *Cloud {
 		roles:     map[string]*role{},
 		keys:      map[string]*principal{},
 		passwords: map[string]*password{},
+		managed:   map[string]*policyDocument{},
+		packed:    packedLimit,
 		logs:      map[string]*logGroup{},
 
 		secrets: map[string]*secret{}, parameters: map[string]time.Time{}, instances: map[string][]instance{},
@@ -127,6 +135,8 @@ func New(opts Options) *Cloud {
 func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
 	switch {
+	case strings.HasPrefix(r.Host, "169.254."):
+		c.serveSurroundings(w, r)
 	case strings.HasPrefix(path, idTokenPath):
 		c.serveIDToken(w, r)
 	case strings.HasPrefix(path, "/.well-known/"):
@@ -145,6 +155,9 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no such service", http.StatusNotFound)
 	}
 }
+
+// now is the time by AWS's clock.
+func (c *Cloud) now() time.Time { return time.Now().Add(c.opts.ClockAhead) }
 
 // arn names a resource of the account.
 func (c *Cloud) arn(service, resource string) string {

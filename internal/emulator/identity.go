@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -21,6 +22,9 @@ type Provider struct {
 type Role struct {
 	// Name is the role's name, with its path if it has one.
 	Name string
+	// Account is the role's. Default: that of the cloud. Another account has
+	// nothing but roles and the same OIDC providers.
+	Account string
 	// TrustPolicy is the JSON document that says who may assume the role.
 	TrustPolicy string
 	// MaxSession is the longest session. Default: one hour.
@@ -55,6 +59,9 @@ type principal struct {
 	// identity are the role's policies, which replace policy; session are those
 	// that were given when it was assumed, and only take away.
 	identity, session []*policyDocument
+	// tags are the session's, transitive the names of those that it passes on.
+	tags       map[string]string
+	transitive []string
 }
 
 // AddProvider adds or replaces an OIDC provider. The account starts with
@@ -93,7 +100,8 @@ func (c *Cloud) AddRole(r Role) (arn string, err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	arn = c.arn("iam", "role/"+r.Name)
+	r.Account = cmp.Or(r.Account, c.opts.Account)
+	arn = "arn:aws:iam::" + r.Account + ":role/" + r.Name
 	c.roles[arn] = &role{Role: r, arn: arn, id: "AROA" + strings.ToUpper(c.unique("role")[:17]), trust: trust, identity: identity}
 	return arn, nil
 }
@@ -131,19 +139,27 @@ func (c *Cloud) TrustGitHub(subjects ...string) string {
 	return string(doc)
 }
 
+// provider is an OIDC provider in the role's account.
+func (r *role) provider(host string) string {
+	return "arn:aws:iam::" + r.Account + ":oidc-provider/" + host
+}
+
 // session makes temporary credentials for a role. c.mu is held.
-func (c *Cloud) session(r *role, name string, life time.Duration) *principal {
+func (c *Cloud) session(r *role, w *wish) *principal {
 	raw := c.unique("session")
 	short := r.Name[strings.LastIndex(r.Name, "/")+1:]
 	p := &principal{
-		arn:       c.arn("sts", "assumed-role/"+short+"/"+name),
-		userID:    r.id + ":" + name,
-		accessKey: "ASIA" + strings.ToUpper(raw[:16]),
-		secret:    c.unique("secret")[:40],
-		token:     "IQoJb3JpZ2luX2Vj" + c.unique("token") + c.unique("token"),
-		expires:   time.Now().Add(life),
-		policy:    r.Policy,
-		identity:  r.identity,
+		arn:        "arn:aws:sts::" + r.Account + ":assumed-role/" + short + "/" + w.name,
+		userID:     r.id + ":" + w.name,
+		accessKey:  "ASIA" + strings.ToUpper(raw[:16]),
+		secret:     c.unique("secret")[:40],
+		token:      "IQoJb3JpZ2luX2Vj" + c.unique("token") + c.unique("token"),
+		expires:    c.now().Add(w.life),
+		policy:     r.Policy,
+		identity:   r.identity,
+		session:    w.policies,
+		tags:       w.tags,
+		transitive: w.transitive,
 	}
 	c.keys[p.accessKey] = p
 	return p

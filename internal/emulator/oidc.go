@@ -163,7 +163,7 @@ func (c *Cloud) serveIDToken(w http.ResponseWriter, r *http.Request) {
 		c.mu.Unlock()
 		owner, _, _ := strings.Cut(job.Repository, "/")
 		audience := cmp.Or(r.URL.Query().Get("audience"), "https://github.com/"+owner)
-		token, err := signToken(key, job.claims(audience, jti, time.Now()))
+		token, err := signToken(key, job.claims(audience, jti, c.now()))
 		if err != nil {
 			return err
 		}

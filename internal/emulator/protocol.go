@@ -165,6 +165,7 @@ func (c *Cloud) exchange(w http.ResponseWriter, r *http.Request, call *Call,
 	c.mu.Unlock()
 	answer := func(w http.ResponseWriter) {
 		seen := &statusWriter{ResponseWriter: w}
+		w.Header().Set("Date", c.now().UTC().Format(http.TimeFormat))
 		if call.Service != "registry" && call.Service != "oidc" {
 			w.Header().Set("X-Amzn-Requestid", requestID)
 		}

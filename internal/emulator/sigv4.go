@@ -58,7 +58,7 @@ func (c *Cloud) authenticate(r *http.Request, body []byte, service string) (*pri
 	if err := sig.checkScope(region, service, stamp); err != nil {
 		return nil, err
 	}
-	if now := time.Now(); signedAt.Before(now.Add(-clockSkew)) {
+	if now := c.now(); signedAt.Before(now.Add(-clockSkew)) {
 		return nil, mismatch("Signature expired: %s is now earlier than %s (%s - 5 min.)",
 			stamp, now.Add(-clockSkew).UTC().Format(timeFormat), now.UTC().Format(timeFormat))
 	} else if signedAt.After(now.Add(clockSkew)) {
@@ -70,7 +70,7 @@ func (c *Cloud) authenticate(r *http.Request, body []byte, service string) (*pri
 		return nil, mismatch("The request signature we calculated does not match the signature you provided. " +
 			"Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
 	}
-	if !who.expires.IsZero() && !time.Now().Before(who.expires) {
+	if !who.expires.IsZero() && !c.now().Before(who.expires) {
 		return nil, &Error{Code: errExpiredSession, Message: "The security token included in the request is expired", Status: http.StatusForbidden}
 	}
 	return who, nil

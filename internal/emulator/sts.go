@@ -57,7 +57,7 @@ func (c *Cloud) answerSTS(w http.ResponseWriter, action string, who *principal, 
 			Arn     string
 			UserID  string `xml:"UserId"`
 			Account string
-		}{who.arn, who.userID, c.opts.Account})
+		}{who.arn, who.userID, who.account()})
 	default:
 		return refuse("InvalidAction", "Could not find operation %s for version 2011-06-15", action)
 	}
@@ -86,7 +86,7 @@ type assumed struct {
 }
 
 func (c *Cloud) assumeWithToken(form url.Values) (*assumed, error) {
-	life, err := checkAssume(form)
+	w, err := c.wish(form)
 	if err != nil {
 		return nil, err
 	}
@@ -106,20 +106,20 @@ func (c *Cloud) assumeWithToken(form url.Values) (*assumed, error) {
 			keys[host+":"+name] = value
 		}
 	}
-	if !r.trust.admits("sts:AssumeRoleWithWebIdentity", "Federated", []string{c.arn("iam", "oidc-provider/"+host)}, keys) {
+	if !r.trust.admits("sts:AssumeRoleWithWebIdentity", "Federated", []string{r.provider(host)}, keys) {
 		return nil, notAuthorized
 	}
-	if life > r.MaxSession {
+	if w.life > r.MaxSession {
 		return nil, refuse("ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
 	}
-	out := c.grant(r, form.Get("RoleSessionName"), life)
+	out := c.grant(r, w)
 	out.Subject, out.Audience = claims["sub"], claims["aud"]
-	out.Provider = c.arn("iam", "oidc-provider/"+host)
+	out.Provider = r.provider(host)
 	return out, nil
 }
 
-func (c *Cloud) grant(r *role, name string, life time.Duration) *assumed {
-	p := c.session(r, name, life)
+func (c *Cloud) grant(r *role, w *wish) *assumed {
+	p := c.session(r, w)
 	out := &assumed{}
 	out.User.Arn, out.User.ID = p.arn, p.userID
 	out.Credentials.AccessKeyID, out.Credentials.SecretAccessKey = p.accessKey, p.secret
@@ -155,53 +155,18 @@ func (c *Cloud) verifyToken(token string) (map[string]string, error) {
 	if verifySignature(&key.PublicKey, token) != nil {
 		return nil, refuse("InvalidIdentityToken", "The web identity token that was passed could not be validated: its signature is invalid")
 	}
-	now := time.Now()
+	now := c.now()
 	expiry, _ := raw["exp"].(float64)
 	if float64(now.Unix()) >= expiry {
 		return nil, refuse("ExpiredTokenException", "Token expired: current date/time %d must be before the expiration date/time %d", now.Unix(), int64(expiry))
+	}
+	if begins, _ := raw["nbf"].(float64); float64(now.Unix()) < begins { // assumed text
+		return nil, refuse("InvalidIdentityToken", "The ID Token provided is not valid before %d", int64(begins))
 	}
 	if !slices.Contains(provider.Audiences, claims["aud"]) {
 		return nil, refuse("InvalidIdentityToken", "Incorrect token audience")
 	}
 	return claims, nil
-}
-
-func (c *Cloud) assumeRole(who *principal, form url.Values) (*assumed, error) {
-	life, err := checkAssume(form)
-	if err != nil {
-		return nil, err
-	}
-	target := form.Get("RoleArn")
-	denied := deniedOn(who, "sts:AssumeRole", target, http.StatusForbidden)
-	denied.Code = "AccessDenied"
-	denied.Message, _, _ = strings.Cut(denied.Message, " because ")
-	r, exists := c.roles[target]
-	if !exists || who.allow("sts:AssumeRole", target) != nil {
-		return nil, denied
-	}
-	names := []string{who.arn, "arn:aws:iam::" + c.opts.Account + ":root", c.opts.Account}
-	if caller, isRole := strings.CutPrefix(who.arn, c.arn("sts", "assumed-role/")); isRole {
-		short, _, _ := strings.Cut(caller, "/")
-		for arn := range c.roles {
-			if strings.HasSuffix(arn, "/"+short) {
-				names = append(names, arn)
-			}
-		}
-		if life > time.Hour {
-			return nil, refuse("ValidationError", "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.")
-		}
-	}
-	keys := map[string]string{"sts:rolesessionname": form.Get("RoleSessionName")}
-	if id := form.Get("ExternalId"); id != "" {
-		keys["sts:externalid"] = id
-	}
-	if !r.trust.admits("sts:AssumeRole", "AWS", names, keys) {
-		return nil, denied
-	}
-	if life > r.MaxSession {
-		return nil, refuse("ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
-	}
-	return c.grant(r, form.Get("RoleSessionName"), life), nil
 }
 
 // checkAssume validates what both ways to assume a role share.

@@ -30,6 +30,10 @@ func normalizer(paths ...string) func(string) string {
 		{regexp.MustCompile(`\b\d+(\.\d+)? (B|kB|MB)\b`), "SIZE"},
 		{regexp.MustCompile(`\b(\d+m\d\ds|\d+\.\d+s)\b`), "TIME"},
 		{regexp.MustCompile(`\b(SIZE|TIME) +`), "$1  "},
+		{regexp.MustCompile(`(trying again in) \d+ms`), "$1 TIME"}, // these have jitter
+		{regexp.MustCompile(`\bASIA[0-9A-F]{16}\b`), "KEY"},
+		{regexp.MustCompile(`(?i)(secret.access.key<<EOF\n)[0-9a-f]{40}\n`), "${1}SECRET\n"},
+		{regexp.MustCompile(`\bIQoJb3JpZ2luX2Vj\w+`), "SESSION"},
 		{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "TASK"},
 		{regexp.MustCompile(`\(request [^)]*\)`), "(request ID)"},
 		{regexp.MustCompile(`: (config|layer) sha256:DIGEST: POST`), ": BLOB: POST"}, // the first that fails

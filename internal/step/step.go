@@ -51,7 +51,7 @@ type Step struct {
 	report   *report.Reporter
 	settings inputs.Settings
 
-	session  *awsauth.Session
+	session *awsauth.Session
 	// proxy chooses a request's proxy, if inputs say so; handed is the key that
 	// later steps have been given.
 	proxy  func(*http.Request) (*url.URL, error)

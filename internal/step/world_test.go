@@ -78,7 +78,7 @@ func newWorld(t *testing.T, env map[string]string, lines, definition string) *wo
 	t.Helper()
 	job := emulator.Job{Repository: env["GITHUB_REPOSITORY"], SHA: env["GITHUB_SHA"]}
 	w := &world{
-		cloud: emulator.New(emulator.Options{Region: "eu-central-1", Job: job, Key: issuerKey()}), env: env,
+		cloud: emulator.New(emulator.Options{Region: "eu-central-1", Job: job, Key: issuerKey(), Pace: duration(t, lines, "pace"), ClockAhead: duration(t, lines, "clock-ahead")}), env: env,
 		others: map[string]*otherRegistry{}, errors: 1,
 	}
 	w.env["ACTIONS_ID_TOKEN_REQUEST_URL"], w.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = w.cloud.IDTokenRequest("")
@@ -191,7 +191,9 @@ func (w *world) set(t *testing.T, s *settings, word, value string) {
 	case "supersede-at": // somebody else deploys when the log has this text
 		w.supersedeAt = value
 	default:
-		t.Fatalf("world: unknown word %q", word)
+		if !w.setCredentials(t, s, word, value) {
+			t.Fatalf("world: unknown word %q", word)
+		}
 	}
 }
 
