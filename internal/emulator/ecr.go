@@ -99,6 +99,16 @@ type Repository struct {
 	Name string
 	// ImmutableTags refuses to move a tag to another digest.
 	ImmutableTags bool
+	// Exclusions are wildcards of tags for which the opposite holds.
+	Exclusions []string
+	// ScanOnPush is only remembered.
+	ScanOnPush bool
+}
+
+// immutable says whether tag stays where it is.
+func (r Repository) immutable(tag string) bool {
+	excluded := slices.ContainsFunc(r.Exclusions, func(pattern string) bool { return like(pattern, tag) })
+	return r.ImmutableTags != excluded
 }
 
 // AddRepository adds a repository and gives its URI, at the registry's host as
@@ -115,11 +125,18 @@ func (c *Cloud) repositoryJSON(repo *repository, host string) map[string]any {
 	if repo.ImmutableTags {
 		mutability = "IMMUTABLE"
 	}
+	filters := []any{}
+	for _, pattern := range repo.Exclusions {
+		filters = append(filters, map[string]string{"filterType": "WILDCARD", "filter": pattern})
+	}
+	if len(filters) > 0 {
+		mutability += "_WITH_EXCLUSION"
+	}
 	return map[string]any{
 		"repositoryArn": c.arn("ecr", "repository/"+repo.Name), "registryId": c.opts.Account,
 		"repositoryName": repo.Name, "repositoryUri": c.registryHost(host) + "/" + repo.Name,
-		"createdAt": epoch(repo.created), "imageTagMutability": mutability,
-		"imageScanningConfiguration": map[string]any{"scanOnPush": false},
+		"createdAt": epoch(repo.created), "imageTagMutability": mutability, "imageTagMutabilityExclusionFilters": filters,
+		"imageScanningConfiguration": map[string]any{"scanOnPush": repo.ScanOnPush},
 		"encryptionConfiguration":    map[string]any{"encryptionType": "AES256"},
 	}
 }
@@ -163,7 +180,11 @@ func (c *Cloud) describeRepositories(q *request) (any, error) {
 }
 
 func (c *Cloud) createRepository(q *request) (any, error) {
-	var in struct{ RepositoryName, ImageTagMutability string }
+	var in struct {
+		RepositoryName, ImageTagMutability string
+		ImageTagMutabilityExclusionFilters []struct{ FilterType, Filter string }
+		ImageScanningConfiguration         struct{ ScanOnPush bool }
+	}
 	if err := q.into(&in); err != nil {
 		return nil, err
 	}
@@ -175,7 +196,18 @@ func (c *Cloud) createRepository(q *request) (any, error) {
 		return nil, refuse("RepositoryAlreadyExistsException",
 			"The repository with name '%s' already exists in the registry with id '%s'", in.RepositoryName, c.opts.Account)
 	}
-	repo := c.reg.add(Repository{Name: in.RepositoryName, ImmutableTags: in.ImageTagMutability == "IMMUTABLE"}, q.now)
+	excluding := strings.HasSuffix(in.ImageTagMutability, "_WITH_EXCLUSION")
+	if n := len(in.ImageTagMutabilityExclusionFilters); excluding != (n > 0) || n > 5 {
+		return nil, refuse("InvalidParameterException", "Invalid parameter at 'imageTagMutabilityExclusionFilters' failed to satisfy constraint: 'must have 1 to 5 filters with a mutability that has exclusions'") // assumed
+	}
+	wanted := Repository{
+		Name: in.RepositoryName, ImmutableTags: strings.HasPrefix(in.ImageTagMutability, "IMMUTABLE"),
+		ScanOnPush: in.ImageScanningConfiguration.ScanOnPush,
+	}
+	for _, filter := range in.ImageTagMutabilityExclusionFilters {
+		wanted.Exclusions = append(wanted.Exclusions, filter.Filter)
+	}
+	repo := c.reg.add(wanted, q.now)
 	return map[string]any{"repository": c.repositoryJSON(repo, q.host)}, nil
 }
 

@@ -307,7 +307,7 @@ func (c *Cloud) storeManifest(repo *repository, target, mediaType string, raw []
 		if target != digest {
 			return "", refuse("DIGEST_INVALID", "The provided digest '%s' does not match the computed digest '%s'", target, digest)
 		}
-	} else if held, tagged := repo.tags[target]; tagged && held != digest && repo.ImmutableTags {
+	} else if held, tagged := repo.tags[target]; tagged && held != digest && repo.immutable(target) {
 		return "", refuse("TAG_INVALID", "The image tag '%s' already exists in the '%s' repository and cannot be overwritten because the tag is immutable.",
 			target, repo.Name)
 	}

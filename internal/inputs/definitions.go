@@ -36,23 +36,6 @@ func Definitions() []Definition {
 	return all
 }
 
-func registryDefinitions() []Definition {
-	return []Definition{
-		{
-			Name: "repository", Group: groupRegistry,
-			Description: "Repository for the image: the name of an ECR repository in the account and region, or a full repository URI. Bare `tags` are put on it.",
-		},
-		{
-			Name: "registry-credentials", Group: groupRegistry, Secret: true,
-			Description: "Logins for registries other than the account's ECR, lines of `HOST=USER:PASSWORD`. Logins made by other steps cannot be seen by a container action.",
-		},
-		{
-			Name: "registry-mirrors", Group: groupRegistry,
-			Description: "Where to pull base images from instead, lines of `docker.io=HOST[/PREFIX]`.",
-		},
-	}
-}
-
 func buildDefinitions() []Definition {
 	return []Definition{
 		{
@@ -100,6 +83,7 @@ const (
 	OutputImageID                   = "imageid"
 	OutputTags                      = "tags"
 	OutputMetadata                  = "metadata"
+	OutputRegistry                  = "registry"
 	OutputAWSAccountID              = "aws-account-id"
 	OutputAuthenticatedARN          = "authenticated-arn"
 	OutputAWSAccessKeyID            = "aws-access-key-id"
@@ -125,6 +109,7 @@ func Outputs() []Output {
 		{OutputImageID, "Digest of the image's configuration, or of the index of several platforms."},
 		{OutputTags, "Full references of the image, one a line."},
 		{OutputMetadata, "What was built, as JSON with the names of docker build: `containerimage.digest`, `containerimage.config.digest`, `containerimage.descriptor`, `image.name`."},
+		{OutputRegistry, "Host of the ECR registry that the image goes to, or else of the first of `registries`."},
 		{OutputAWSAccountID, "ID of the AWS account."},
 		{OutputAuthenticatedARN, "ARN of who the step is on AWS."},
 		{OutputAWSAccessKeyID, "With `output-credentials`: the access key ID."},

@@ -36,6 +36,7 @@ func Parse(get, env func(name string) string) (Settings, error) {
 	p.runTask(&s.RunTask)
 	p.destinations(&s)
 	p.machine(&s)
+	p.githubRegistry(&s)
 	p.deployment(&s)
 	p.crossChecks(s)
 	p.region(&s)

@@ -114,7 +114,7 @@ func TestParse(t *testing.T) {
 		"registries": {values{
 			"registry-credentials": "docker.io=me:a:b=c\nhttps://ghcr.io=you:z", "registry-mirrors": "docker.io=123456789012.dkr.ecr.eu-west-1.amazonaws.com/docker-hub/\nquay.io=localhost:5000",
 		}, func(s *Settings) {
-			s.Registry.RegistryCredentials = map[string]Login{"index.docker.io": {"me", "a:b=c"}, "ghcr.io": {"you", "z"}}
+			s.Registry.RegistryCredentials = map[string]Login{"index.docker.io": {User: "me", Password: "a:b=c"}, "ghcr.io": {User: "you", Password: "z"}}
 			s.Registry.RegistryMirrors = map[string]string{
 				"index.docker.io": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/docker-hub", "quay.io": "localhost:5000",
 			}

@@ -2,79 +2,11 @@ package inputs
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
 	"strings"
-
-	"github.com/google/go-containerregistry/pkg/name"
 )
-
-func (p *parser) registry(r *Registry) {
-	if v := p.single("repository", "Name one repository, and put several tags in \"tags\"."); v != "" {
-		repository, err := parseRepository(v)
-		if err != nil {
-			p.fail("repository", v, "Write the repository's name, or its URI without a tag; tags belong in \"tags\".", err)
-		}
-		r.Repository = repository
-	}
-	r.RegistryCredentials = map[string]Login{}
-	p.pairs("registry-credentials", false, "HOST=USER:PASSWORD", func(key, value string, _ bool) error {
-		host, err := registryHost(key)
-		if err != nil {
-			return err
-		}
-		user, password, found := strings.Cut(value, ":")
-		if !found || user == "" || password == "" {
-			return fmt.Errorf("no user and password for %s (a secret that this run may not see is empty)", host)
-		}
-		if _, twice := r.RegistryCredentials[host]; twice {
-			return fmt.Errorf("%s twice", host)
-		}
-		r.RegistryCredentials[host] = Login{User: user, Password: password}
-		return nil
-	})
-	p.mirrors(r)
-}
-
-func (p *parser) mirrors(r *Registry) {
-	r.RegistryMirrors = map[string]string{}
-	p.pairs("registry-mirrors", false, "docker.io=HOST[/PREFIX]", func(key, value string, _ bool) error {
-		host, err := registryHost(key)
-		if err != nil {
-			return err
-		}
-		mirror := strings.Trim(strings.TrimSpace(strings.TrimPrefix(value, "https://")), "/")
-		mirrorHost, prefix, hasPrefix := strings.Cut(mirror, "/")
-		if _, err := registryHost(mirrorHost); err != nil {
-			return fmt.Errorf("mirror of %s: %w", host, err)
-		}
-		if hasPrefix {
-			if err := checkPath(prefix); err != nil {
-				return fmt.Errorf("mirror of %s: %w", host, err)
-			}
-		}
-		if _, twice := r.RegistryMirrors[host]; twice {
-			return fmt.Errorf("%s twice", host)
-		}
-		r.RegistryMirrors[host] = mirror
-		return nil
-	})
-}
-
-// registryHost is the host as references have it: docker.io is index.docker.io.
-func registryHost(v string) (string, error) {
-	v = strings.TrimSuffix(strings.TrimPrefix(v, "https://"), "/")
-	if v == "" || !strings.ContainsAny(v, ".:") && v != "localhost" {
-		return "", errors.New("not the address of a registry")
-	}
-	registry, err := name.NewRegistry(v)
-	if err != nil {
-		return "", err
-	}
-	return registry.RegistryStr(), nil
-}
 
 func (p *parser) build(b *Build) {
 	p.sources(b)

@@ -71,23 +71,6 @@ type Credentials struct {
 	ActionTimeout time.Duration
 }
 
-// Registry says where images are.
-type Registry struct {
-	// Repository is the zero value if there is none.
-	Repository Repository
-	// RegistryCredentials has a login for each host, as in a reference:
-	// "index.docker.io" is Docker Hub.
-	RegistryCredentials map[string]Login
-	// RegistryMirrors has HOST or HOST/PREFIX for each such host.
-	RegistryMirrors map[string]string
-}
-
-// Login is a user of a registry.
-type Login struct{ User, Password string }
-
-// String hides the password.
-func (l Login) String() string { return l.User + ":***" }
-
 // Build says what to build.
 type Build struct {
 	// Context is a path, absolute if Settings.Workspace is, or a URL. File is such
@@ -181,12 +164,13 @@ func (s Settings) RunsTask() bool { return !s.Asks() && s.RunTask.Run }
 // NeedsAWS says whether anything has to do with AWS: a role or keys, ECR, ECS.
 func (s Settings) NeedsAWS() bool {
 	c := s.Credentials
-	if s.Registers() || s.Resumes() || len(c.RolesToAssume) > 0 || c.AWSAccessKeyID != "" || c.UseExisting || s.Registry.Repository.ECR() {
+	if s.Registers() || s.Resumes() || len(c.RolesToAssume) > 0 || c.AWSAccessKeyID != "" || c.UseExisting || s.Registry.Repository.ECR() && !s.loggedIn(s.Registry.Repository) {
 		return true
 	}
-	return slices.ContainsFunc(s.Build.Tags, func(t Tag) bool { return t.ECR() }) ||
-		slices.ContainsFunc(s.Build.DigestRepositories, Repository.ECR) ||
-		slices.ContainsFunc(s.Build.MergeDigests, func(d Digest) bool { return d.ECR() }) ||
+	return s.Registry.Public || s.Registry.OutputDockerCredentials || len(s.Registry.Registries) > 0 ||
+		slices.ContainsFunc(s.repositories(), func(r Repository) bool {
+			return (r.ECR() || s.Pushes() && r.Host == PublicHost) && !s.loggedIn(r)
+		}) ||
 		slices.ContainsFunc(slices.Collect(maps.Values(s.Registry.RegistryMirrors)), func(mirror string) bool {
 			return ECRRegion(hostOf(mirror)) != ""
 		})
@@ -244,16 +228,12 @@ func (s *Settings) ReadSecretFiles() error {
 
 // region is the first region that a name shows.
 func (s Settings) region() string {
+	public := s.Registry.Public
 	hosts := []string{s.Registry.Repository.Host}
-	for _, t := range s.Build.Tags {
-		hosts = append(hosts, t.Host)
-	}
-	for _, r := range s.Build.DigestRepositories {
+	for _, r := range s.repositories() {
 		hosts = append(hosts, r.Host)
 	}
-	for _, d := range s.Build.MergeDigests {
-		hosts = append(hosts, d.Host)
-	}
+	hosts = append(hosts, s.Registry.Registries...)
 	hosts = append(hosts, hostOf(s.Task.Image))
 	for _, each := range s.Task.Images {
 		hosts = append(hosts, hostOf(each.Value))
@@ -261,6 +241,10 @@ func (s Settings) region() string {
 	region := cmp.Or(arnRegion(s.Deployment.Service), arnRegion(s.Deployment.Cluster), arnRegion(s.Task.Registered))
 	for _, host := range hosts {
 		region = cmp.Or(region, ECRRegion(host))
+		public = public || host == PublicHost
+	}
+	if region == "" && public {
+		return publicRegion
 	}
 	return region
 }

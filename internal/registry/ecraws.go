@@ -128,11 +128,17 @@ func (e *ECR) Create(ctx context.Context, at Place, r Repository) (Repository, e
 		}
 		return Repository{Name: r.Name, URI: aws.ToString(out.Repository.RepositoryUri)}, nil
 	}
-	out, err := e.client(at).CreateRepository(ctx, &ecr.CreateRepositoryInput{
+	in := &ecr.CreateRepositoryInput{
 		RepositoryName: aws.String(r.Name), RegistryId: optional(at.Account),
 		ImageTagMutability:         ecrtypes.ImageTagMutability(r.TagMutability),
 		ImageScanningConfiguration: &ecrtypes.ImageScanningConfiguration{ScanOnPush: r.ScanOnPush},
-	})
+	}
+	for _, tag := range r.TagExclusions {
+		in.ImageTagMutabilityExclusionFilters = append(in.ImageTagMutabilityExclusionFilters, ecrtypes.ImageTagMutabilityExclusionFilter{
+			Filter: aws.String(tag), FilterType: ecrtypes.ImageTagMutabilityExclusionFilterTypeWildcard,
+		})
+	}
+	out, err := e.client(at).CreateRepository(ctx, in)
 	if err != nil {
 		return Repository{}, err
 	}

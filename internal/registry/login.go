@@ -18,6 +18,8 @@ import (
 type hostLogin struct {
 	// given: the user named a login for it; ECR's is not used.
 	given bool
+	// tentative: nobody asked for that login, and it may be left out.
+	tentative bool
 	// ecr: ECR's token for place is its login.
 	ecr       bool
 	place     Place
@@ -174,6 +176,42 @@ func explainLogin(ctx context.Context, err error, place Place) error {
 		p.Fix = "Check that the region is enabled for the account, and that the credentials are still valid."
 	}
 	return p
+}
+
+// IsECR says whether host takes ECR's login, private or public.
+func (c *Client) IsECR(ctx context.Context, host string) (bool, error) {
+	login, err := c.logins.of(ctx, host)
+	return login.ecr && !login.given, err
+}
+
+// Host is the registry of an account, which is an ID or empty for the session's
+// own, in the session's region. A host is given back.
+func (c *Client) Host(ctx context.Context, account string) (string, error) {
+	if strings.ContainsAny(account, ".:") {
+		return account, nil
+	}
+	token, err := c.logins.token(ctx, Place{}, "")
+	if err != nil {
+		return "", err
+	}
+	endpoint, err := url.Parse(token.Endpoint)
+	if err != nil {
+		return "", fmt.Errorf("registry of ecr:GetAuthorizationToken: %w", err)
+	}
+	own, _, isECR := ECRHost(endpoint.Host)
+	if account == "" || !isECR {
+		return endpoint.Host, nil
+	}
+	return account + strings.TrimPrefix(endpoint.Host, own), nil
+}
+
+// Token is the login at a registry of ECR, private or public.
+func (c *Client) Token(ctx context.Context, host string) (Token, error) {
+	login, err := c.logins.of(ctx, host)
+	if err != nil {
+		return Token{}, err
+	}
+	return c.logins.token(ctx, login.place, "")
 }
 
 // basic is the token as HTTP's Basic authentication spells it.

@@ -70,7 +70,13 @@ func (c *Client) Login(ctx context.Context, uris []string) error {
 // with requests that cannot succeed: for a digest that no content has, or with an
 // upload that nobody has begun. IAM is asked before the request is looked at, so
 // a refusal that names its action is a missing right, and any other is none.
-func (c *Client) Probe(ctx context.Context, uri string) error {
+func (c *Client) Probe(ctx context.Context, uri string) error { return c.probe(ctx, uri, true) }
+
+// ProbeIndex is Probe for an index all of whose images are in the repository: of
+// ECR only the right to put a manifest is asked for.
+func (c *Client) ProbeIndex(ctx context.Context, uri string) error { return c.probe(ctx, uri, false) }
+
+func (c *Client) probe(ctx context.Context, uri string, layers bool) error {
 	parsed, err := c.parse(ctx, uri)
 	if err != nil {
 		return err
@@ -84,9 +90,7 @@ func (c *Client) Probe(ctx context.Context, uri string) error {
 	if !login.ecr || login.given || login.place.Public {
 		return explain(c.probeUpload(ctx, client, repo), "check push", repo)
 	}
-	refused := make([]error, 5)
-	var wait sync.WaitGroup
-	for i, ask := range []func() error{
+	asks := []func() error{
 		func() error { return c.probeUpload(ctx, client, repo) },
 		func() error { return c.probeLayer(ctx, repo, login) },
 		func() error { return probeWrite(ctx, client, http.MethodPatch, repo, "blobs/uploads/"+noUpload, "?") },
@@ -94,7 +98,13 @@ func (c *Client) Probe(ctx context.Context, uri string) error {
 			return probeWrite(ctx, client, http.MethodPut, repo, "blobs/uploads/"+noUpload+"?digest="+noDigest, "")
 		},
 		func() error { return probeWrite(ctx, client, http.MethodPut, repo, "manifests/"+noDigest, "{}") },
-	} {
+	}
+	refused := make([]error, len(asks))
+	var wait sync.WaitGroup
+	for i, ask := range asks {
+		if !layers && i < len(asks)-1 {
+			continue
+		}
 		wait.Go(func() { refused[i] = ask() })
 	}
 	wait.Wait()

@@ -97,6 +97,24 @@ func TestProbe(t *testing.T) {
 	}
 }
 
+// TestProbeIndex: an index whose images are there needs one right alone.
+func TestProbeIndex(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAccount(t)
+		uri := a.repository(t, emulator.Repository{Name: "app"})
+		a.Fail(emulator.Fault{Service: "registry", Action: "P* upload", Kind: emulator.Denied, Times: -1})
+		a.Fail(emulator.Fault{Service: "ecr", Action: "BatchCheckLayerAvailability", Kind: emulator.Denied, Times: -1})
+		if err := a.client.ProbeIndex(t.Context(), uri); err != nil {
+			t.Error(err)
+		}
+		a.Fail(emulator.Fault{Service: "registry", Action: "PUT no manifest", Kind: emulator.Denied, Times: -1})
+		if err := a.client.ProbeIndex(t.Context(), uri); err == nil || !strings.Contains(err.Error(), "Allow ecr:PutImage on") {
+			t.Errorf("ProbeIndex: %v", err)
+		}
+	})
+}
+
 // TestProbeElsewhere: any registry says with one upload whether it takes any.
 func TestProbeElsewhere(t *testing.T) {
 	t.Parallel()

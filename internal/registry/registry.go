@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +30,9 @@ type Options struct {
 	Mirrors map[string]string
 	// Credentials holds logins by host.
 	Credentials map[string]authn.AuthConfig
+	// Tentative are hosts among Credentials whose registry is asked again without
+	// the login when it refuses to exchange it. Default: none.
+	Tentative []string
 	// ECR gives access to Amazon ECR. Default: AWS is never asked.
 	ECR ECRTokens
 	// Public: bare names of repositories are of ECR Public, and images are pulled
@@ -121,7 +125,7 @@ func New(opts Options) *Client {
 	for host, config := range opts.Credentials {
 		maskLogin(opts.Mask, config)
 		c.keys.given[canonicalHost(host)] = config
-		c.logins.know(canonicalHost(host), hostLogin{given: true})
+		c.logins.know(canonicalHost(host), hostLogin{given: true, tentative: slices.Contains(opts.Tentative, host)})
 	}
 	if opts.Public && opts.ECR != nil && !c.logins.known(publicHost).given {
 		c.logins.know(publicHost, hostLogin{ecr: true, place: Place{Public: true}})

@@ -208,3 +208,74 @@ func (c *Client) RepositoryURI(ctx context.Context, repository string) (string, 
 	}
 	return t.URI, nil
 }
+
+// Create makes a target that is missing: images are scanned on push, and tags
+// are immutable, except those of tags that are meant to move. Somebody else may
+// be quicker: then the repository is theirs. Errors are *problem.Error.
+func (c *Client) Create(ctx context.Context, missing Target, tags []string) (Target, error) {
+	wanted := Repository{Name: missing.name, ScanOnPush: true, TagMutability: "IMMUTABLE"}
+	for _, tag := range tags {
+		if isMoving(tag) && !slices.Contains(wanted.TagExclusions, tag) {
+			wanted.TagMutability = "IMMUTABLE_WITH_EXCLUSION"
+			wanted.TagExclusions = append(wanted.TagExclusions, tag)
+		}
+	}
+	if len(wanted.TagExclusions) > maxExclusions {
+		wanted.TagMutability, wanted.TagExclusions = "MUTABLE", nil
+	}
+	if missing.place.Public {
+		wanted = Repository{Name: missing.name}
+	}
+	made, err := c.opts.ECR.Create(ctx, missing.place, wanted)
+	if errorCode(err) == "InvalidParameterException" && len(wanted.TagExclusions) > 0 {
+		// Not every partition, and not every stand-in, knows exclusions.
+		wanted.TagMutability, wanted.TagExclusions = "MUTABLE", nil
+		made, err = c.opts.ECR.Create(ctx, missing.place, wanted)
+	}
+	if ctx.Err() != nil {
+		return missing, context.Cause(ctx)
+	}
+	if errorCode(err) == "RepositoryAlreadyExistsException" {
+		found := c.Targets(ctx, []string{missing.Asked})[0]
+		return found, found.Err
+	}
+	if err != nil {
+		return missing, c.explainCreate(missing, err)
+	}
+	made.Name = missing.name
+	missing.URI, missing.Settings, missing.Missing, missing.Err = cmp.Or(missing.URI, made.URI), &made, false, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settings[missing.URI] = missing.Settings
+	return missing, nil
+}
+
+func (c *Client) explainCreate(missing Target, err error) error {
+	p := &problem.Error{Op: "create repository", Input: "create-repository", Value: missing.Asked, Err: err}
+	command := createCommand(missing.name, missing.place, c.opts.ECR.Region())
+	switch code := errorCode(err); {
+	case isDenied(err):
+		p.Fix = fmt.Sprintf("Allow %s to the role, or create it yourself: %s", missing.place.action("CreateRepository"), command)
+	case code == "LimitExceededException":
+		p.Fix = "Delete repositories that nobody needs, or ask for a higher quota of ECR."
+	case code == "InvalidParameterException":
+		p.Fix = "Choose another name: lower-case letters and digits, separated by . _ - or /."
+	}
+	return p
+}
+
+// maxExclusions is how many filters a repository takes.
+const maxExclusions = 5
+
+// isMoving says whether a tag is one that people move from image to image:
+// latest, main, v1, 1.2, but not a commit, a whole version or a date.
+func isMoving(tag string) bool {
+	digits := 0
+	for _, c := range tag {
+		if c >= '0' && c <= '9' {
+			digits++
+		}
+	}
+	hex := strings.Trim(tag, "0123456789abcdef") == "" && len(tag) >= 7 && digits > 0
+	return digits < 4 && strings.Count(tag, ".") < 2 && !hex
+}

@@ -31,10 +31,12 @@ func defaultTransport() http.RoundTripper {
 
 // sight is what the wire saw while one operation ran.
 type sight struct {
-	mu         sync.Mutex
-	any        bool
-	exists     bool
-	mounted    bool
+	mu      sync.Mutex
+	any     bool
+	exists  bool
+	mounted bool
+	// body is that of the last request.
+	body       io.ReadCloser
 	retryAfter time.Duration
 }
 
@@ -71,7 +73,14 @@ type wire struct {
 
 // RoundTrip implements http.RoundTripper.
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	req, err := rewound(req)
+	if err != nil {
+		return nil, err
+	}
 	login := w.logins.known(req.URL.Host)
+	if login.tentative {
+		return w.exchange(req)
+	}
 	if !login.ecr || login.given || login.place.Public {
 		return w.send(req, req)
 	}
@@ -103,6 +112,46 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	return w.send(authorized, req)
+}
+
+// exchange is a request to a registry whose login is tentative. A token that is
+// not given to the user may be given to anybody.
+func (w *wire) exchange(req *http.Request) (*http.Response, error) {
+	resp, err := w.send(req, req)
+	user, _, ok := req.BasicAuth()
+	if err != nil || !ok || user == "" || req.Method != http.MethodGet ||
+		resp.StatusCode != http.StatusUnauthorized && resp.StatusCode != http.StatusForbidden {
+		return resp, err
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
+	_ = resp.Body.Close()
+	anonymous := req.Clone(req.Context())
+	anonymous.Header.Del("Authorization")
+	return w.send(anonymous, req)
+}
+
+// rewound gives a request whose body was sent before a fresh one: go-
+// containerregistry sends a request again when a bearer token has expired, with
+// what is left of its body.
+func rewound(req *http.Request) (*http.Request, error) {
+	s, ok := req.Context().Value(sightKey{}).(*sight)
+	if !ok || req.Body == nil || req.Body == http.NoBody {
+		return req, nil
+	}
+	s.mu.Lock()
+	again := s.body == req.Body
+	s.body = req.Body
+	s.mu.Unlock()
+	if !again || req.GetBody == nil {
+		return req, nil
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return nil, err
+	}
+	fresh := req.Clone(req.Context())
+	fresh.Body = body
+	return fresh, nil
 }
 
 // isStale says whether resp refuses the token rather than the request. ECR

@@ -224,6 +224,12 @@ func (s *Step) pushed(names []string) error {
 	s.deployable = taskdef.ImageReference(names[0], "", s.product.descriptor.Digest.String())
 	s.did("image %s was pushed, the service was not updated", s.deployable)
 	s.report.Fact("Image", s.deployable)
+	host, _, _ := strings.Cut(names[0], "/")
+	if _, _, isECR := registry.ECRHost(host); isECR || host == inputs.PublicHost {
+		if err := s.outputRegistry([]string{host}); err != nil {
+			return err
+		}
+	}
 	outputs := map[string]string{inputs.OutputImage: s.deployable}
 	if !s.settings.Build.PushByDigest {
 		outputs[inputs.OutputTags] = strings.Join(names, "\n")

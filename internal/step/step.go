@@ -75,6 +75,8 @@ type Step struct {
 
 	// repositories are where it goes without a tag: HOST/NAME.
 	repositories []string
+	// registryTold: the output "registry" is set.
+	registryTold bool
 	// epoch is the latest time in what is built: a Unix time, context or empty.
 	epoch   string
 	built   *build.Result
@@ -150,6 +152,7 @@ func (s *Step) Ship(ctx context.Context) error {
 	}{
 		{"Credentials", s.settings.NeedsAWS(), s.authenticate},
 		{"Pre-flight", s.settings.Pushes() || s.settings.Registers(), s.preflight},
+		{"Registries", s.settings.LogsIn(), s.logInto},
 		{"Dockerfile", s.settings.Asks(), s.ask},
 		{"Build", s.settings.Builds() && !s.settings.Asks(), s.build},
 		{"Export", s.settings.Builds() && !s.settings.Asks() && len(s.settings.Build.Exports) > 0, s.export},

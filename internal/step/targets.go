@@ -25,12 +25,16 @@ func (s *Step) openRegistry() error {
 		return err
 	}
 	logins := map[string]authn.AuthConfig{}
+	var tentative []string
 	for host, login := range s.settings.Registry.RegistryCredentials {
+		if login.Tentative {
+			tentative = append(tentative, host)
+		}
 		logins[host] = authn.AuthConfig{Username: login.User, Password: login.Password}
 	}
 	opts := registry.Options{
 		Transport: s.opts.Transport, Mirrors: s.settings.Registry.RegistryMirrors,
-		Credentials: logins, Mask: s.runner.Mask, Events: s.report.Registry, CacheDir: filepath.Join(dir, "blobs"),
+		Credentials: logins, Tentative: tentative, Public: s.settings.Registry.Public, Mask: s.runner.Mask, Events: s.report.Registry, CacheDir: filepath.Join(dir, "blobs"),
 	}
 	if s.session != nil {
 		opts.ECR = registry.NewECR(s.session.Config)
