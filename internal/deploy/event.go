@@ -100,6 +100,38 @@ type LogLines struct {
 	Lines             []string
 }
 
+// TaskStarted says that ECS took on a one-off task.
+type TaskStarted struct {
+	TaskID, TaskDefinitionARN string
+	// ConsoleURL is empty in partitions whose console is not known.
+	ConsoleURL string
+}
+
+// TaskState is a one-off task's state in ECS's word, at each change.
+type TaskState struct{ TaskID, State string }
+
+// TaskOutput is what the container of a one-off task wrote since the last of
+// these, Skipped lines of which are left out before Lines. Untrusted.
+type TaskOutput struct {
+	TaskID, Container string
+	Skipped           int
+	Lines             []string
+}
+
+// TaskEnded says that a one-off task's container ended with exit code 0.
+type TaskEnded struct {
+	TaskID, Container string
+	// Took counts from the task's creation.
+	Took time.Duration
+}
+
+// Deregistered says which revisions were deregistered, oldest first, and how
+// many more are older than those to keep.
+type Deregistered struct {
+	ARNs []string
+	Left int
+}
+
 // RollingBack says that the service is going back to what it ran before.
 type RollingBack struct {
 	Reason string
@@ -125,6 +157,11 @@ func (AlarmRaised) event()  {}
 func (ServiceEvent) event() {}
 func (TaskFailed) event()   {}
 func (LogLines) event()     {}
+func (TaskStarted) event()  {}
+func (TaskState) event()    {}
+func (TaskOutput) event()   {}
+func (TaskEnded) event()    {}
+func (Deregistered) event() {}
 func (RollingBack) event()  {}
 func (Notice) event()       {}
 func (Done) event()         {}

@@ -40,7 +40,7 @@ func (w *taskWatch) unhealthyEvent(task string) (explanation, bool) {
 }
 
 // endsOf is how the containers of a task ended.
-func (w *taskWatch) endsOf(t ecstypes.Task, places map[string]logPlace) []ContainerEnd {
+func endsOf(t ecstypes.Task, places map[string]logPlace) []ContainerEnd {
 	var ends []ContainerEnd
 	for _, container := range t.Containers {
 		name := aws.ToString(container.Name)

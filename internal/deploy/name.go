@@ -37,18 +37,8 @@ func (c *Client) serviceName() string { return lastPart(c.opts.Service) }
 // consoleURL shows the deployment, or all deployments of the service while the
 // service deployment is not known.
 func (c *Client) consoleURL(serviceARN, deploymentARN string) string {
-	parts := strings.SplitN(serviceARN, ":", 6)
-	if len(parts) < 6 {
-		return ""
-	}
-	partition, region := parts[1], parts[3]
-	hosts := map[string]string{
-		"aws":        "console.aws.amazon.com",
-		"aws-cn":     "console.amazonaws.cn",
-		"aws-us-gov": "console.amazonaws-us-gov.com",
-	}
-	host, known := hosts[partition]
-	if !known {
+	host, region := consoleOf(serviceARN)
+	if host == "" {
 		return ""
 	}
 	page := fmt.Sprintf("https://%s.%s/ecs/v2/clusters/%s/services/%s/deployments", region, host,
@@ -57,6 +47,31 @@ func (c *Client) consoleURL(serviceARN, deploymentARN string) string {
 		page += "/" + url.PathEscape(lastPart(deploymentARN))
 	}
 	return page + "?region=" + url.QueryEscape(region)
+}
+
+// taskURL shows a task.
+func (c *Client) taskURL(arn string) string {
+	host, region := consoleOf(arn)
+	if host == "" {
+		return ""
+	}
+	return fmt.Sprintf("https://%s.%s/ecs/v2/clusters/%s/tasks/%s?region=%s", region, host,
+		url.PathEscape(c.clusterName()), url.PathEscape(lastPart(arn)), url.QueryEscape(region))
+}
+
+// consoleOf gives the console's host for an ARN's partition, and its region; empty
+// where it is not known.
+func consoleOf(arn string) (host, region string) {
+	parts := strings.SplitN(arn, ":", 6)
+	if len(parts) < 6 {
+		return "", ""
+	}
+	hosts := map[string]string{
+		"aws":        "console.aws.amazon.com",
+		"aws-cn":     "console.amazonaws.cn",
+		"aws-us-gov": "console.amazonaws-us-gov.com",
+	}
+	return hosts[parts[1]], parts[3]
 }
 
 // stopCommand is what a person types to stop the deployment and go back.

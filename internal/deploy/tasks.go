@@ -51,17 +51,21 @@ func (w *taskWatch) look(ctx context.Context) {
 
 // tell emits one failure.
 func (w *taskWatch) tell(ctx context.Context, t ecstypes.Task) {
-	failure := TaskFailed{
-		TaskID: lastPart(aws.ToString(t.TaskArn)), StopCode: string(t.StopCode), StoppedReason: aws.ToString(t.StoppedReason),
-		CreatedAt: aws.ToTime(t.CreatedAt), StartedAt: aws.ToTime(t.StartedAt), StoppedAt: endOf(t),
-	}
-	places := w.logs.places(ctx)
-	failure.Containers = w.endsOf(t, places)
+	failure := failureOf(t, w.logs.places(ctx))
 	why := w.explainOne(failure)
 	failure.Summary, failure.Fix = why.summary, why.fix
 	w.failed = append(w.failed, failure)
 	w.c.emit(failure)
 	w.logs.want(t, failure)
+}
+
+// failureOf is what ECS says of a task's end.
+func failureOf(t ecstypes.Task, places map[string]logPlace) TaskFailed {
+	return TaskFailed{
+		TaskID: lastPart(aws.ToString(t.TaskArn)), StopCode: string(t.StopCode), StoppedReason: aws.ToString(t.StoppedReason),
+		CreatedAt: aws.ToTime(t.CreatedAt), StartedAt: aws.ToTime(t.StartedAt), StoppedAt: endOf(t),
+		Containers: endsOf(t, places),
+	}
 }
 
 // count is how many tasks failed for a reason of their own: not because their

@@ -313,9 +313,9 @@ func (c *Cloud) listTasks(q *request) (any, error) {
 		return nil, refuse("ServiceNotFoundException", "Service not found.")
 	}
 	arns := []string{}
-	for _, s := range sortedServices(cl) {
+	for _, s := range cl.holders() {
 		for _, t := range s.tasks {
-			if (in.ServiceName == "" || lastSegment(in.ServiceName) == s.name) && t.desired == in.DesiredStatus &&
+			if (in.ServiceName == "" || s.group == "" && lastSegment(in.ServiceName) == s.name) && t.desired == in.DesiredStatus &&
 				(in.StartedBy == "" || in.StartedBy == t.deployment.id) && (in.Family == "" || in.Family == t.deployment.def.family) {
 				arns = append(arns, t.arn)
 			}
@@ -348,7 +348,7 @@ func (c *Cloud) describeTasks(q *request) (any, error) {
 		return nil, refuse("InvalidParameterException", "Tasks cannot have more than 100 elements.")
 	}
 	byID := map[string]*task{}
-	for _, s := range cl.services {
+	for _, s := range cl.holders() {
 		for _, t := range s.tasks {
 			byID[t.id] = t
 		}

@@ -19,15 +19,21 @@ type ecsState struct {
 	hooks    func(HookInfo) HookEnd
 	// alarms are the names of CloudWatch alarms that are in ALARM.
 	alarms map[string]bool
+	// tokens are the client tokens of RunTask.
+	tokens map[string]answered
 }
 
 type cluster struct {
 	name, arn string
 	services  map[string]*service
+	// runs hold the tasks of RunTask, oldest first.
+	runs []*service
 }
 
 func newECSState() *ecsState {
-	return &ecsState{clusters: map[string]*cluster{}, families: map[string][]*taskDefinition{}, alarms: map[string]bool{}}
+	return &ecsState{
+		clusters: map[string]*cluster{}, families: map[string][]*taskDefinition{}, alarms: map[string]bool{}, tokens: map[string]answered{},
+	}
 }
 
 // catchUp brings every service's scheduler to now.
@@ -37,6 +43,7 @@ func (e *ecsState) catchUp(now time.Time) {
 		for _, service := range slices.Sorted(maps.Keys(cl.services)) {
 			cl.services[service].catchUp(now)
 		}
+		cl.catchUpRuns(now)
 	}
 }
 
@@ -192,6 +199,9 @@ func (c *Cloud) ecsOperations() map[string]operation {
 	}
 	operations := map[string]operation{
 		"DescribeClusters":           {serve: c.describeClusters},
+		"ListClusters":               {serve: c.listClusters},
+		"RunTask":                    {resource: c.definitionOf, serve: c.runTask},
+		"StopTask":                   {resource: firstOf("task"), serve: c.stopTask},
 		"ListServices":               {serve: c.listServices},
 		"DescribeServices":           {resource: serviceOf, serve: c.describeServices},
 		"UpdateService":              {resource: serviceOf, serve: c.updateService},

@@ -3,6 +3,7 @@ package emulator
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -93,19 +94,19 @@ func (c *Cloud) getLogEvents(q *request) (any, error) {
 		ms := e.at.UnixMilli()
 		return ms < in.StartTime || (in.EndTime != 0 && ms >= in.EndTime)
 	})
-	switch {
-	case in.NextToken != "":
-		events = nil // everything there is was in the first answer
-	case len(events) > in.Limit && in.StartFromHead:
-		events = events[:in.Limit]
-	case len(events) > in.Limit:
-		events = events[len(events)-in.Limit:]
+	first := 0 // the index of the first event that is answered
+	if _, from, given := strings.Cut(in.NextToken, "f/"); given {
+		first, _ = strconv.Atoi(from)
+		first = min(first, len(events))
+	} else if !in.StartFromHead {
+		first = max(0, len(events)-in.Limit)
 	}
+	events = events[first:min(len(events), first+in.Limit)]
 	out := []any{}
 	for _, e := range events {
 		out = append(out, map[string]any{"timestamp": e.at.UnixMilli(), "ingestionTime": e.at.UnixMilli(), "message": e.message})
 	}
-	return map[string]any{"events": out, "nextForwardToken": "f/" + in.LogStreamName, "nextBackwardToken": "b/" + in.LogStreamName}, nil
+	return map[string]any{"events": out, "nextForwardToken": "f/" + strconv.Itoa(first+len(events)), "nextBackwardToken": "b/" + strconv.Itoa(first)}, nil
 }
 
 func (c *Cloud) describeLogGroups(q *request) (any, error) {

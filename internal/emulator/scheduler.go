@@ -128,7 +128,7 @@ func (s *service) start(d *deployment, n int, now time.Time) {
 	}
 	var names []string
 	for range n {
-		names = append(names, "(task "+s.launch(d, now).id+")")
+		names = append(names, "(task "+s.launch(d, nil, now).id+")")
 	}
 	s.say(now, "(service %s) has started %d tasks: %s.", s.name, n, strings.Join(names, " "))
 }

@@ -17,6 +17,8 @@ type service struct {
 	created  time.Time
 	settings map[string]json.RawMessage
 	desired  int
+	// group is that of tasks which RunTask started; empty for a service's.
+	group string
 
 	// deployments are those that DescribeServices shows: the PRIMARY first.
 	deployments []*deployment

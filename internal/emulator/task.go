@@ -22,6 +22,10 @@ type TaskInfo struct {
 	Images map[string]string
 	// Attempt counts the service's tasks of that revision, from 1.
 	Attempt int
+	// StartedBy and Commands, by container, are set for a task of RunTask, which
+	// has no Service and no DeploymentID.
+	StartedBy string
+	Commands  map[string][]string
 }
 
 // Health is how a task's health checks go.
@@ -43,6 +47,9 @@ type Behaviour struct {
 	// "ResourceInitializationError: ...". An image that is not in the emulated
 	// registry needs no such help.
 	FailToStart string
+	// Unplaced is the reason in RunTask's failures for a task that cannot be placed:
+	// "RESOURCE:MEMORY", "AGENT".
+	Unplaced string
 	// StartDelay is how much longer than usual pulling and starting take.
 	StartDelay time.Duration
 	// Logs are lines that the task writes when it has started.
@@ -73,6 +80,8 @@ type task struct {
 	service    *service
 	deployment *deployment
 	behaviour  Behaviour
+	// extra is what DescribeTasks shows of a task of RunTask.
+	extra map[string]any
 
 	id, arn             string
 	lastStatus, desired string
@@ -118,21 +127,12 @@ func (s *service) newTask(d *deployment, b Behaviour, now time.Time) *task {
 	return t
 }
 
-// launch starts a task and makes its appointments.
-func (s *service) launch(d *deployment, now time.Time) *task {
+// launch starts a task and makes its appointments. extra is nil for a service's.
+func (s *service) launch(d *deployment, extra map[string]any, now time.Time) *task {
 	t := s.newTask(d, Behaviour{}, now)
+	t.extra = extra
 	if s.cloud.ecs.behave != nil {
-		info := TaskInfo{
-			Cluster: s.cluster.name, Service: s.name, DeploymentID: d.id,
-			TaskDefinition: d.def.arn, Family: d.def.family, Revision: d.def.revision,
-			TaskID: t.id, Images: map[string]string{}, Attempt: 1,
-		}
-		for _, k := range t.containers {
-			info.Images[k.def.Name] = k.def.Image
-		}
-		s.cloud.serial["attempt "+s.arn+d.def.arn]++
-		info.Attempt = s.cloud.serial["attempt "+s.arn+d.def.arn]
-		t.behaviour = s.cloud.ecs.behave(info)
+		t.behaviour = s.cloud.ecs.behave(t.info())
 	}
 	pace := s.cloud.opts.Pace
 	t.then(now.Add(pace), func(now time.Time) {
@@ -140,6 +140,26 @@ func (s *service) launch(d *deployment, now time.Time) *task {
 	})
 	t.then(now.Add(2*pace+t.behaviour.StartDelay), t.start)
 	return t
+}
+
+// info is what decides how the task behaves.
+func (t *task) info() TaskInfo {
+	s, d := t.service, t.deployment
+	info := TaskInfo{
+		Cluster: s.cluster.name, Service: s.name, DeploymentID: d.id,
+		TaskDefinition: d.def.arn, Family: d.def.family, Revision: d.def.revision,
+		TaskID: t.id, Images: map[string]string{},
+	}
+	if s.group != "" {
+		info.Service, info.DeploymentID, info.StartedBy, info.Commands = "", "", d.id, t.commands()
+	}
+	for _, k := range t.containers {
+		info.Images[k.def.Name] = k.def.Image
+	}
+	attempt := "attempt " + s.group + s.arn + d.def.arn
+	s.cloud.serial[attempt]++
+	info.Attempt = s.cloud.serial[attempt]
+	return info
 }
 
 // then makes an appointment that is off once the task is to stop.

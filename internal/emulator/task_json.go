@@ -41,6 +41,7 @@ func (t *task) json() map[string]any {
 	if t.stopCode != "" {
 		maps.Copy(out, map[string]any{"stopCode": t.stopCode, "stoppedReason": t.stoppedReason})
 	}
+	maps.Copy(out, t.extra)
 	return out
 }
 

@@ -38,6 +38,8 @@ type taskDefinition struct {
 type containerDefinition struct {
 	Name, Image string
 
+	Environment, Secrets []struct{ Name string }
+
 	Essential        *bool
 	HealthCheck      any
 	LogConfiguration struct {
@@ -45,6 +47,21 @@ type containerDefinition struct {
 		Options   map[string]string
 	}
 	Memory, MemoryReservation int
+}
+
+// twice is a secret's name that another secret or a variable has too, or empty.
+func (d containerDefinition) twice() string {
+	seen := map[string]bool{}
+	for _, e := range d.Environment {
+		seen[e.Name] = true
+	}
+	for _, secret := range d.Secrets {
+		if seen[secret.Name] {
+			return secret.Name
+		}
+		seen[secret.Name] = true
+	}
+	return ""
 }
 
 func (d containerDefinition) essential() bool { return d.Essential == nil || *d.Essential }
@@ -141,6 +158,9 @@ func checkDefinition(family string, containers []containerDefinition) error {
 		case seen[d.Name]:
 			return refuse("ClientException", "Container.name must be unique.")
 		}
+		if name := d.twice(); name != "" {
+			return refuse("ClientException", "The secret name must be unique and not shared with any new or existing environment variables set on the container, such as '%s'.", name)
+		}
 		seen[d.Name] = true
 		essential = essential || d.essential()
 	}
@@ -200,6 +220,14 @@ func fillDefaults(doc map[string]any) {
 			container["essential"] = true
 		}
 	}
+}
+
+// definitionOf names the task definition that a request is about.
+func (c *Cloud) definitionOf(q *request) string {
+	if def, err := c.findDefinition(q.member("taskDefinition")); err == nil {
+		return def.arn
+	}
+	return c.arn("ecs", "task-definition/"+lastSegment(q.member("taskDefinition")))
 }
 
 // findDefinition resolves FAMILY, FAMILY:REVISION or an ARN.
@@ -309,7 +337,10 @@ func (c *Cloud) deregisterTaskDefinition(q *request) (any, error) {
 }
 
 func (c *Cloud) listTaskDefinitions(q *request) (any, error) {
-	var in struct{ FamilyPrefix, Status, Sort string }
+	var in struct {
+		FamilyPrefix, Status, Sort, NextToken string
+		MaxResults                            int
+	}
 	if err := q.into(&in); err != nil {
 		return nil, err
 	}
@@ -324,5 +355,11 @@ func (c *Cloud) listTaskDefinitions(q *request) (any, error) {
 	if in.Sort == "DESC" {
 		slices.Reverse(arns)
 	}
-	return map[string]any{"taskDefinitionArns": arns}, nil
+	from, _ := strconv.Atoi(in.NextToken)
+	arns = arns[min(from, len(arns)):]
+	out := map[string]any{"taskDefinitionArns": arns}
+	if most := cmp.Or(in.MaxResults, 100); len(arns) > most {
+		out["taskDefinitionArns"], out["nextToken"] = arns[:most], strconv.Itoa(from+most)
+	}
+	return out, nil
 }

@@ -40,6 +40,24 @@ func (r *Reporter) Deploy(e deploy.Event) {
 		r.taskFailed(e)
 	case deploy.LogLines:
 		r.logLines(e)
+	case deploy.TaskStarted:
+		r.line("started", "task "+e.TaskID, "of "+lastPart(e.TaskDefinitionARN))
+		if e.ConsoleURL != "" {
+			r.line("see", e.ConsoleURL)
+		}
+	case deploy.TaskState:
+		r.line("waiting", "task "+e.TaskID, strings.ToLower(e.State))
+	case deploy.TaskOutput:
+		r.taskOutput(e)
+	case deploy.TaskEnded:
+		r.line("ended", "task "+e.TaskID, "container "+e.Container+" with exit code 0", elapsed(e.Took))
+	case deploy.Deregistered:
+		for _, arn := range e.ARNs {
+			r.line("dropped", arn)
+		}
+		if e.Left > 0 {
+			r.line("left", count(e.Left, "older revision"), "for later runs")
+		}
 	case deploy.RollingBack:
 		object := lastPart(e.To)
 		if object == "" {
@@ -84,6 +102,14 @@ func (r *Reporter) logLines(e deploy.LogLines) {
 	}
 	r.line("last lines", object)
 	r.untrusted(strings.Repeat(" ", verbWidth+1)+"| ", text)
+}
+
+// taskOutput shows what a one-off task writes, as it comes.
+func (r *Reporter) taskOutput(e deploy.TaskOutput) {
+	if e.Skipped > 0 {
+		r.line("left out", count(e.Skipped, "line"), "of container "+e.Container)
+	}
+	r.untrusted(strings.Repeat(" ", verbWidth+1)+"| ", strings.Join(e.Lines, "\n"))
 }
 
 // indented writes texts that are not ours, each on a line, below the object of

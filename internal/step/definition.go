@@ -127,7 +127,7 @@ func registeredInput(value string, err error) error {
 
 // chooseContainers finds the containers that get the image and the settings,
 // and refuses what could not be registered, or an image that its tasks could not run.
-func (s *Step) chooseContainers() error {
+func (s *Step) chooseContainers(ctx context.Context) error {
 	t := s.settings.Task
 	makes := s.settings.Builds() || s.settings.Merges()
 	if makes || t.Image != "" || t.Edits() || len(t.ContainerNames) > 0 {
@@ -152,7 +152,10 @@ func (s *Step) chooseContainers() error {
 	if err != nil {
 		return err
 	}
-	return wanted.Check()
+	if err := wanted.Check(); err != nil {
+		return err
+	}
+	return s.checkTask(ctx, wanted)
 }
 
 // pick applies the rule of "container-name". Containers that have an image of
@@ -236,7 +239,7 @@ func (s *Step) render(ctx context.Context) error {
 			s.report.Change(change.Path, change.Before, change.After)
 		}
 	}
-	for _, known := range s.known {
+	for _, known := range slices.Backward(s.known) { // what was named before what is there
 		if wanted.Equal(known.document) {
 			same = known
 			break
@@ -258,6 +261,15 @@ func (s *Step) render(ctx context.Context) error {
 	return s.output(map[string]string{
 		inputs.OutputTaskDefinition: file, inputs.OutputTaskDefinitionARN: arn, inputs.OutputPreviousTaskDefinitionARN: s.currentARN,
 	})
+}
+
+// keepRevisions deregisters older revisions once all is well. That it cannot is
+// no reason to call a deployment failed.
+func (s *Step) keepRevisions(ctx context.Context) error {
+	if err := s.deployer.KeepRevisions(ctx, s.definition.Family(), s.settings.Task.KeepRevisions, s.definitionARN, s.currentARN); err != nil {
+		s.report.Warning("older revisions of " + s.definition.Family() + " stay registered: " + err.Error())
+	}
+	return nil
 }
 
 // writeDefinition writes the task definition for later steps and gives its path

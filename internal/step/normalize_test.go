@@ -26,6 +26,10 @@ func normalizer(paths ...string) func(string) string {
 		{regexp.MustCompile(`sha256:[0-9a-f]{12,64}`), "sha256:DIGEST"},
 		// What platforms share bears the name of the one that asked first.
 		{regexp.MustCompile(`\[linux/\w+ `), "[PLATFORM "},
+		{regexp.MustCompile(`task-definition-\d+\.json`), "task-definition-NUMBER.json"},
+		// How far a task has come when ECS is asked first is chance.
+		{regexp.MustCompile(`(?m)^waiting    task [0-9a-f]{32} +(provisioning|pending)\n`), ""},
+		{regexp.MustCompile(`towline-[A-Z2-7]{26}`), "towline-TOKEN"},
 		{regexp.MustCompile(`"size":\d+`), `"size":SIZE`},
 		{regexp.MustCompile(`\b\d+(\.\d+)? (B|kB|MB)\b`), "SIZE"},
 		{regexp.MustCompile(`\b(\d+m\d\ds|\d+\.\d+s)\b`), "TIME"},

@@ -31,7 +31,7 @@ func (s *Step) preflight(ctx context.Context) error {
 	if s.deployer == nil {
 		return nil
 	}
-	return s.chooseContainers()
+	return s.chooseContainers(ctx)
 }
 
 // findService reads the service, what it runs, and the base task definition.

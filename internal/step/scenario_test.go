@@ -319,7 +319,7 @@ func (w *world) outcome(t *testing.T, code int) map[string]string {
 func (w *world) changes() string {
 	writes := []string{
 		"POST upload", "PUT upload", "MOUNT blob", "PUT manifest", "CreateRepository",
-		"RegisterTaskDefinition", "UpdateService", "StopServiceDeployment", "DeregisterTaskDefinition",
+		"RegisterTaskDefinition", "UpdateService", "StopServiceDeployment", "DeregisterTaskDefinition", "RunTask", "StopTask",
 	}
 	counts, refused := map[string]int{}, map[string]bool{}
 	var order []string
@@ -344,6 +344,17 @@ func (w *world) changes() string {
 			continue
 		}
 		fmt.Fprintf(&b, "%d %s\n", counts[name], name)
+	}
+	for _, call := range w.cloud.Calls()[w.skipCalls:] {
+		if slices.Contains(w.shown, call.Action) {
+			fmt.Fprintf(&b, "%s %s\n", call.Action, call.Request)
+		}
+	}
+	files, _ := filepath.Glob(filepath.Join(filepath.Dir(w.env["GITHUB_OUTPUT"]), "task-definition-*.json"))
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err == nil {
+			fmt.Fprintf(&b, "%s:\n%s", filepath.Base(file), text)
+		}
 	}
 	for _, host := range slices.Sorted(maps.Keys(w.others)) {
 		if n := w.others[host].writes(); n > 0 {

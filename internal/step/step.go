@@ -158,7 +158,9 @@ func (s *Step) Ship(ctx context.Context) error {
 		{"Export", s.settings.Builds() && !s.settings.Asks() && len(s.settings.Build.Exports) > 0, s.export},
 		{"Push", s.settings.Pushes(), s.push},
 		{"Task definition", s.settings.Registers(), s.render},
+		{"One-off task", s.settings.RunsTask(), s.runTask},
 		{"Deployment", s.settings.Deploys(), s.deploy},
+		{"Older revisions", s.settings.Registers() && s.settings.Task.KeepRevisions > 0, s.keepRevisions},
 		{"Deployment", s.settings.Resumes(), s.resume},
 	} {
 		if !phase.needs {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"sort"
 	"strings"
 	"sync"
@@ -61,6 +62,10 @@ type world struct {
 	skipCalls             int
 	cancelAt, supersedeAt string
 	supersede             func()
+
+	tasks, oneOff emulator.Behaviour
+	revisions     int
+	shown         []string
 }
 
 // settings is what the lines of a scenario's world set.
@@ -112,6 +117,20 @@ func newWorld(t *testing.T, env map[string]string, lines, definition string) *wo
 	if _, err := w.cloud.AddService(s.service); err != nil {
 		t.Fatal(err)
 	}
+	for range w.revisions {
+		if _, err := w.cloud.RegisterTaskDefinition(definition); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.cloud.Behave(func(task emulator.TaskInfo) emulator.Behaviour {
+		switch {
+		case task.Service == "":
+			return w.oneOff
+		case task.Revision < 2:
+			return emulator.Behaviour{}
+		}
+		return w.tasks
+	})
 	w.supersede = func() { w.deployAnother(t, definition) }
 	return w
 }
@@ -163,12 +182,18 @@ func (w *world) set(t *testing.T, s *settings, word, value string) {
 	case "tasks": // how the tasks of later revisions behave, a JSON emulator.Behaviour
 		var b emulator.Behaviour
 		decode(&b)
-		w.cloud.Behave(func(task emulator.TaskInfo) emulator.Behaviour {
-			if task.Revision < 2 {
-				return emulator.Behaviour{}
-			}
-			return b
-		})
+		w.tasks = b
+	case "one-off-task": // how a task of run-task behaves, a JSON emulator.Behaviour
+		decode(&w.oneOff)
+	case "network": // the service's tasks have one, and Fargate
+		s.service.Settings = `{"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-1", "subnet-2"], "securityGroups": ["sg-1"], "assignPublicIp": "DISABLED"}},
+			"launchType": "FARGATE", "platformVersion": "1.4.0"}`
+	case "revisions": // so many further ones that nobody runs
+		decode(&w.revisions)
+	case "shows": // the requests of this action are in want/changes
+		w.shown = append(w.shown, value)
+	case "temp": // there is a folder for files of later steps
+		w.env["RUNNER_TEMP"] = filepath.Dir(w.env["GITHUB_OUTPUT"])
 	case "fault": // a JSON emulator.Fault
 		var f emulator.Fault
 		decode(&f)

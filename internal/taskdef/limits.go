@@ -74,7 +74,7 @@ func (c *checker) container(container node) {
 			variable := entry.get("name").str()
 			switch value := entry.get(list.value); {
 			case value.kind == number, value.kind == boolean:
-				c.add(list.input, fmt.Sprintf("Put it in quotes: \"%s\".", list.value), "%s %s of container %s is %s, ECS takes a string there", list.member, variable, name, value.kind)
+				c.add(list.input, "Put it in quotes.", "%s %s of container %s is %s, ECS takes a string there", list.member, variable, name, value.kind)
 			case list.member == "secrets" && variable != "" && sources[variable] != "":
 				c.add(list.input, "Keep one of them: remove-environment-variables and remove-secrets take one out.",
 					"%s stands twice in container %s, in %s and in secrets", variable, name, sources[variable])

@@ -27,7 +27,7 @@ func TestCheck(t *testing.T) {
 		"none essential": {file(`{"name":"a","image":"x","essential":false}`), []string{"none of its containers is essential"}},
 		"numbers": {`{"family":"f","cpu":256,"memory":"512","containerDefinitions":[{"name":"a","image":"x","environment":[{"name":"PORT","value":8080},{"name":"ON","value":true}]}]}`, []string{
 			`cpu is a number, ECS takes a string there. Write "cpu": "256".`,
-			`environment PORT of container a is a number, ECS takes a string there. Put it in quotes`, `environment ON of container a is true or false`,
+			`environment PORT of container a is a number, ECS takes a string there. Put it in quotes.`, `environment ON of container a is true or false`,
 		}},
 		"variable and secret": {file(`{"name":"a","image":"x","environment":[{"name":"DB","value":"hunter2"}],"secrets":[{"name":"DB","valueFrom":"arn"}]}`), []string{"DB stands twice in container a, in environment and in secrets. Keep one"}},
 		"files":               {file(`{"name":"a","image":"x","environmentFiles":[` + many(11, func(string) string { return `{}` }) + `]}`), []string{"has 11 environment files, ECS takes at most 10"}},
