@@ -90,6 +90,11 @@ type Options struct {
 	// NoCache takes nothing from a cache; NoCacheStages does so for those stages.
 	NoCache       bool
 	NoCacheStages []string
+	// CacheFrom is what earlier builds left: steps that are found in it are not
+	// done again. What cannot be read of it is a warning.
+	CacheFrom []Cache
+	// CacheMode says what Result.Cache keeps. Default: there is none.
+	CacheMode CacheMode
 	// Images finds base images. Required.
 	Images Images
 	// Sandbox runs RUN steps. Without one, a RUN is an error.
@@ -116,8 +121,10 @@ type Options struct {
 type Result struct {
 	// Images holds one image for each platform, in the order of Options.Platforms.
 	Images []*Image
-	store  *snapshot.Store
-	given  *contexts
+	// Cache is what a later build may start from, or nil.
+	Cache *Image
+	store *snapshot.Store
+	given *contexts
 }
 
 // Close removes what the build left on disk, new layers included.
@@ -144,14 +151,14 @@ func Build(ctx context.Context, opts Options) (*Result, error) {
 		_ = store.Close()
 		return nil, err
 	}
-	images, err := run(ctx, opts, given, store)
+	result, err := run(ctx, opts, given, store)
 	if err != nil {
 		err = store.Full(err) // before Close makes room
 		given.Close()
 		_ = store.Close()
 		return nil, err
 	}
-	return &Result{Images: images, store: store, given: given}, nil
+	return result, nil
 }
 
 // storeOptions keeps snapshots as overlays where RUN steps have namespaces and
@@ -227,6 +234,7 @@ func prepare(opts Options, given *contexts, store *snapshot.Store) (*solver.Solv
 	}
 	s, err := solver.New(solver.Options{
 		Store: store, Sandbox: opts.Sandbox, Images: images, Secrets: opts.Secrets,
+		Caches: opts.CacheFrom, CacheMode: opts.CacheMode,
 		Platforms: machines, Ready: opts.Ready, Progress: opts.Progress,
 		Contexts: given.folders, Uploads: given.uploads, GitLogin: opts.GitLogin, SSH: opts.SSH, Transport: opts.Transport,
 	})
@@ -254,7 +262,7 @@ func (o Options) machines() []v1.Platform {
 	return list
 }
 
-func run(ctx context.Context, opts Options, given *contexts, store *snapshot.Store) ([]*Image, error) {
+func run(ctx context.Context, opts Options, given *contexts, store *snapshot.Store) (*Result, error) {
 	s, compile, err := prepare(opts, given, store)
 	if err != nil {
 		return nil, err
@@ -265,18 +273,32 @@ func run(ctx context.Context, opts Options, given *contexts, store *snapshot.Sto
 		return nil, err
 	}
 	now := opts.Now()
-	built := make([]*Image, len(results))
+	built := &Result{store: store, given: given}
+	roots := make([]*snapshot.Ref, len(results))
 	for i, result := range results {
+		roots[i] = result.Ref
 		layers, err := store.Layers(ctx, result.Ref)
 		if err != nil {
 			return nil, err
 		}
-		if built[i], err = assemble(result, layers, now); err != nil {
+		image, err := assemble(result, layers, clock{now: now, made: s.Created})
+		if err != nil {
 			return nil, err
 		}
-		built[i].view = func(ctx context.Context) (*snapshot.View, error) { return store.View(ctx, result.Ref) }
+		image.view = func(ctx context.Context) (*snapshot.View, error) { return store.View(ctx, result.Ref) }
+		built.Images = append(built.Images, image)
 	}
-	return built, nil
+	if opts.CacheMode == "" {
+		return built, nil
+	}
+	left, err := s.Export(ctx, roots, now)
+	if err != nil {
+		// The image is worth more than the time that the next build would save.
+		opts.Progress.Emit(progress.Warning{Message: "the build cache cannot be written", Detail: err.Error()})
+		return built, nil
+	}
+	built.Cache, err = cacheImage(left)
+	return built, err
 }
 
 // executor does what the frontend asks for.

@@ -30,16 +30,32 @@ type Image struct {
 
 // assemble makes the image: the frontend's config with the layers and the
 // history that belongs to them (OCI image-spec, config.md).
-func assemble(result *dockerfile.Result, layers []v1.Layer, now time.Time) (*Image, error) {
+func assemble(result *dockerfile.Result, layers []v1.Layer, at clock) (*Image, error) {
 	if result.Epoch != nil {
-		now = *result.Epoch
+		at = clock{now: *result.Epoch}
 	}
-	config, err := finishConfig(result.Config, layers, now)
+	config, err := finishConfig(result.Config, layers, at)
 	if err != nil {
 		return nil, err
 	}
 	image := &Image{Platform: result.Platform, config: config, layers: layers}
 	return image.describedBy(ManifestOptions{})
+}
+
+// clock says when a layer was made: now, unless it came from a cache, which
+// keeps the time. So an image that is built again from its cache is the same.
+type clock struct {
+	now  time.Time
+	made func(v1.Layer) (time.Time, bool)
+}
+
+func (c clock) of(l v1.Layer) time.Time {
+	if c.made != nil {
+		if at, ok := c.made(l); ok {
+			return at.UTC()
+		}
+	}
+	return c.now.UTC()
 }
 
 // describedBy is the same image with a manifest of its own.
@@ -101,7 +117,7 @@ func ociMediaType(t types.MediaType) types.MediaType {
 }
 
 // finishConfig completes a config, leaving alone what it does not know.
-func finishConfig(raw []byte, layers []v1.Layer, now time.Time) ([]byte, error) {
+func finishConfig(raw []byte, layers []v1.Layer, at clock) ([]byte, error) {
 	fields := map[string]json.RawMessage{}
 	if err := json.Unmarshal(raw, &fields); err != nil {
 		return nil, fmt.Errorf("image config: %w", err)
@@ -120,10 +136,10 @@ func finishConfig(raw []byte, layers []v1.Layer, now time.Time) ([]byte, error) 
 			return nil, fmt.Errorf("image config: history: %w", err)
 		}
 	}
-	history = alignHistory(history, len(layers), now)
+	history = alignHistory(history, layers, at)
 	set := map[string]any{"rootfs": rootfs, "history": history}
 	if _, ok := fields["created"]; !ok {
-		set["created"] = now.UTC()
+		set["created"] = at.now.UTC()
 		if n := len(history); n > 0 && history[n-1].Created != nil {
 			set["created"] = history[n-1].Created
 		}
@@ -153,28 +169,38 @@ type history struct {
 }
 
 // alignHistory makes as many entries own a layer as there are layers, as
-// BuildKit's exporter does, and gives every entry a time: surplus entries own
-// none, and surplus layers get an entry.
-func alignHistory(entries []history, layers int, now time.Time) []history {
+// BuildKit's exporter does, and gives every entry a time: that of its layer, or
+// of the entry before it. Surplus entries own none, and surplus layers get an entry.
+func alignHistory(entries []history, layers []v1.Layer, at clock) []history {
 	out := make([]history, 0, len(entries))
 	owned := 0
-	for _, e := range entries {
-		if !e.EmptyLayer && owned == layers {
+	var last *time.Time
+	add := func(e history) {
+		if !e.EmptyLayer && owned == len(layers) {
 			e.EmptyLayer = true
+		}
+		switch {
+		case e.Created != nil:
+		case !e.EmptyLayer:
+			made := at.of(layers[owned])
+			e.Created = &made
+		case last != nil:
+			e.Created = last
+		default:
+			now := at.now.UTC()
+			e.Created = &now
 		}
 		if !e.EmptyLayer {
 			owned++
 		}
+		last = e.Created
 		out = append(out, e)
 	}
-	for ; owned < layers; owned++ {
-		out = append(out, history{Comment: "towline"})
+	for _, e := range entries {
+		add(e)
 	}
-	at := now.UTC()
-	for i := range out {
-		if out[i].Created == nil {
-			out[i].Created = &at
-		}
+	for owned < len(layers) {
+		add(history{Comment: "towline"})
 	}
 	return out
 }

@@ -128,8 +128,13 @@ func (l *layer) MediaType() (types.MediaType, error) { return l.desc.MediaType, 
 // Descriptor keeps the annotations and URLs of the image's manifest.
 func (l *layer) Descriptor() (*v1.Descriptor, error) { return l.desc.DeepCopy(), nil }
 
-// DiffID implements v1.Layer. It comes from the config: nothing is fetched.
+// DiffID implements v1.Layer. It comes from the config: nothing is fetched. What
+// is not an image, such as a build cache, has it in an annotation.
 func (l *layer) DiffID() (v1.Hash, error) {
+	const uncompressed = "containerd.io/uncompressed"
+	if noted := l.desc.Annotations[uncompressed]; noted != "" && !l.image.parsed.Config.MediaType.IsConfig() {
+		return v1.NewHash(noted)
+	}
 	config, err := partial.ConfigFile(l.image)
 	if err != nil {
 		return v1.Hash{}, err

@@ -35,6 +35,8 @@ type StepStarted struct {
 	// File and Line are its place in the Dockerfile; Line is 0 when unknown.
 	File string
 	Line int
+	// Cached: nothing is done, the result comes from a cache.
+	Cached bool
 }
 
 // StepOutput is what a RUN wrote, in pieces as they came. Untrusted.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
-	digest "github.com/opencontainers/go-digest"
 
 	"github.com/towline/towline/internal/build/progress"
 	"github.com/towline/towline/internal/build/snapshot"
@@ -18,12 +17,6 @@ import (
 // runner does the work of one kind of operation.
 type runner interface {
 	run(ctx context.Context, inputs []*snapshot.Ref) ([]*snapshot.Ref, error)
-}
-
-// keyed is a runner whose own part of the cache key its definition does not hold.
-type keyed interface {
-	// key is that part, or empty if the definition does hold it.
-	key(ctx context.Context) (string, error)
 }
 
 // op is an operation as BuildKit's scheduler calls it.
@@ -54,33 +47,6 @@ func (s *Solver) resolve(v solver.Vertex) (solver.Op, error) {
 	return o, nil
 }
 
-// CacheMap gives the operation's own part of its cache key: what it does,
-// without its inputs.
-func (o *op) CacheMap(ctx context.Context, _ solver.JobContext, _ int) (*solver.CacheMap, bool, error) {
-	self := o.vertex.op.CloneVT()
-	self.Inputs = nil
-	raw, err := self.MarshalVT()
-	if err != nil {
-		return nil, false, fmt.Errorf("operation %s: %w", o.vertex.name, err)
-	}
-	m := &solver.CacheMap{Digest: digest.FromBytes(raw)}
-	if k, ok := o.runner.(keyed); ok {
-		key, err := k.key(ctx)
-		if err != nil {
-			return nil, false, o.locate(err)
-		}
-		if key != "" {
-			m.Digest = digest.FromString("buildkit.source.v0:" + key)
-		}
-	}
-	m.Deps = make([]struct {
-		Selector          digest.Digest
-		ComputeDigestFunc solver.ResultBasedCacheFunc
-		PreprocessFunc    solver.PreprocessFunc
-	}, len(o.vertex.inputs))
-	return m, true, nil
-}
-
 // Acquire asks for nothing: an operation that waits for its inputs holds no slot.
 func (o *op) Acquire(context.Context) (solver.ReleaseFunc, error) { return func() {}, nil }
 
@@ -107,7 +73,7 @@ func (o *op) Exec(ctx context.Context, _ solver.JobContext, inputs []solver.Resu
 	}
 	results := make([]solver.Result, len(outs))
 	for i, ref := range outs {
-		results[i] = newResult(o.vertex, i, ref)
+		results[i] = o.solver.newResult(o.vertex, i, ref)
 	}
 	return results, nil
 }

@@ -116,8 +116,8 @@ func (r *remotes) download(ctx context.Context, src web.Source) (downloaded, err
 	})
 }
 
-// key is the source's cache key where its identifier does not say what it will
-// bring, in the form that BuildKit has for it, and empty where it does.
+// key is the source's cache key in the form that BuildKit has for it, and empty
+// for a folder, of which only its content says what it is.
 func (o *sourceOp) key(ctx context.Context) (string, error) {
 	src, err := source.Parse(o.source)
 	if err != nil {
@@ -133,6 +133,10 @@ func (o *sourceOp) key(ctx context.Context) (string, error) {
 		}
 		file, err := o.solver.remotes.download(ctx, src.Source)
 		return webKey(src.Source, file.File), err
+	case source.Image:
+		return imageKey(src, o.platform()), nil
+	case source.Layout:
+		return imageKey(source.Image{Ref: src.Name(), LayerLimit: src.LayerLimit}, o.platform()), nil
 	default:
 		return "", nil
 	}

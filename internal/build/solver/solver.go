@@ -10,9 +10,9 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/moby/buildkit/solver"
@@ -56,6 +56,10 @@ type Options struct {
 	// be uploaded beside what is still being built. It may be nil, and is called
 	// from several goroutines.
 	Ready func(v1.Layer)
+	// Caches are what earlier builds left; Export describes this one when
+	// CacheMode is not empty.
+	Caches    []Cache
+	CacheMode CacheMode
 	// Platforms are what RUN steps can be run for, this machine's own first. Required.
 	Platforms []v1.Platform
 	// Workspace is cut off file names in messages, so that they are relative to it.
@@ -64,11 +68,16 @@ type Options struct {
 
 // Solver runs definitions; states that several definitions share are made once.
 type Solver struct {
-	opts   Options
+	opts Options
+	// name is in the IDs of all states, and in the keys of folders.
+	name   string
 	solver *solver.Solver
 	job    *solver.Job
-	caches cacheMounts
-	serial bool
+	// sources are the caches that could be read.
+	sources []solver.CacheManager
+	watched sync.WaitGroup
+	caches  cacheMounts
+	serial  bool
 	// remotes reaches sources on other machines.
 	remotes *remotes
 
@@ -86,7 +95,10 @@ type Solver struct {
 	result map[edgeKey]bool
 	whole  map[edgeKey]bool
 	places map[digest.Digest]place
-	cached map[digest.Digest]bool
+	// layers are those that a cache names, and created when they were made.
+	layers  map[digest.Digest]v1.Layer
+	created map[v1.Hash]time.Time
+	solved  map[*snapshot.Ref]solver.CachedResult
 }
 
 // New makes a Solver. Close it.
@@ -98,7 +110,9 @@ func New(opts Options) (*Solver, error) {
 		result: map[edgeKey]bool{},
 		whole:  map[edgeKey]bool{},
 		places: map[digest.Digest]place{},
-		cached: map[digest.Digest]bool{},
+		layers: map[digest.Digest]v1.Layer{}, created: map[v1.Hash]time.Time{},
+		solved: map[*snapshot.Ref]solver.CachedResult{},
+		name:   unique(),
 	}
 	s.caches.store = opts.Store
 	s.remotes = newRemotes(opts)
@@ -110,12 +124,17 @@ func New(opts Options) (*Solver, error) {
 		return nil, fmt.Errorf("solver: %w", err)
 	}
 	s.job = job
+	s.read(opts.Caches)
+	if len(s.sources) > 0 {
+		s.watch()
+	}
 	return s, nil
 }
 
 // Close ends the solver.
 func (s *Solver) Close() error {
 	s.job.CloseProgress() // a goroutine waits for it
+	s.watched.Wait()
 	err := s.job.Discard()
 	s.solver.Close()
 	if err != nil {
@@ -131,6 +150,9 @@ func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*snapshot.Ref, 
 		return nil, err
 	}
 	s.learn(g, def.Source)
+	for _, v := range g.vertices {
+		v.options.CacheSources = s.sources
+	}
 	result, err := s.job.Build(ctx, g.root)
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
@@ -138,7 +160,14 @@ func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*snapshot.Ref, 
 		}
 		return nil, err
 	}
-	return refOf(result)
+	ref, err := refOf(result)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.solved[ref] = result
+	return ref, nil
 }
 
 // learn adds what a graph says to what is known of the operations.
@@ -257,36 +286,6 @@ func placesOf(source *pb.Source) map[digest.Digest]place {
 		}
 	}
 	return places
-}
-
-// result is a state as BuildKit's scheduler hands it around.
-type result struct {
-	id  string
-	ref *snapshot.Ref
-}
-
-// ID implements solver.Result.
-func (r *result) ID() string { return r.id }
-
-// Release implements solver.Result. The store keeps what it needs.
-func (r *result) Release(context.Context) error { return nil }
-
-// Sys implements solver.Result.
-func (r *result) Sys() any { return r.ref }
-
-// Clone implements solver.Result.
-func (r *result) Clone() solver.Result { return r }
-
-func newResult(v *vertex, index int, ref *snapshot.Ref) solver.Result {
-	return &result{id: v.digest.String() + ":" + strconv.Itoa(index), ref: ref}
-}
-
-func refOf(r solver.Result) (*snapshot.Ref, error) {
-	ref, ok := r.Sys().(*snapshot.Ref)
-	if !ok {
-		return nil, fmt.Errorf("solver: result of type %T", r.Sys())
-	}
-	return ref, nil
 }
 
 // last says whether only one use of an output is left.

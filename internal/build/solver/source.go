@@ -46,11 +46,7 @@ func (o *sourceOp) run(ctx context.Context, _ []*snapshot.Ref) ([]*snapshot.Ref,
 }
 
 func (o *sourceOp) image(ctx context.Context, src source.Image) (*snapshot.Ref, error) {
-	platform := o.solver.opts.Platforms[0]
-	if p := o.vertex.op.Platform; p != nil {
-		platform = v1.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion}
-	}
-	image, err := o.solver.opts.Images.Image(ctx, src.Ref, platform)
+	image, err := o.solver.opts.Images.Image(ctx, src.Ref, o.platform())
 	if err != nil {
 		return nil, err
 	}
@@ -62,6 +58,14 @@ func (o *sourceOp) image(ctx context.Context, src source.Image) (*snapshot.Ref, 
 		layers = layers[:src.LayerLimit]
 	}
 	return o.solver.opts.Store.Image(src.Ref, layers), nil
+}
+
+// platform is what the source is wanted for.
+func (o *sourceOp) platform() v1.Platform {
+	if p := o.vertex.op.Platform; p != nil {
+		return v1.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion}
+	}
+	return o.solver.opts.Platforms[0]
 }
 
 func (o *sourceOp) folder(ctx context.Context, src source.Folder) (*snapshot.Ref, error) {

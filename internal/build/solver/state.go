@@ -1,0 +1,131 @@
+package solver
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/moby/buildkit/cache"
+	"github.com/moby/buildkit/session"
+	bksnapshot "github.com/moby/buildkit/snapshot"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/worker"
+	"github.com/moby/sys/user"
+
+	"github.com/towline/towline/internal/build/snapshot"
+)
+
+// state is a snapshot as BuildKit's scheduler and its cache hand it around: its
+// cache.ImmutableRef, as far as they ask it.
+type state struct {
+	cache.ImmutableRef
+	solver *Solver
+	id     string
+	ref    *snapshot.Ref
+}
+
+// ID is unique in the process: BuildKit keeps hashes of content by it.
+func (s *state) ID() string { return s.id }
+
+// Release does nothing. The store keeps what it needs.
+func (s *state) Release(context.Context) error { return nil }
+
+// Clone gives the same state.
+func (s *state) Clone() cache.ImmutableRef { return s }
+
+// Extract does nothing: a state is put on disk when somebody looks into it.
+func (s *state) Extract(context.Context, session.Group) error { return nil }
+
+// GetEqualMutable says that there is none.
+func (s *state) GetEqualMutable() (cache.RefMetadata, bool) { return nil, false }
+
+// GetExternal says that nothing is kept with the state.
+func (s *state) GetExternal(string) ([]byte, error) { return nil, errors.New("nothing is kept") }
+
+// SetExternal keeps nothing: the hashes live as long as the process.
+func (s *state) SetExternal(string, []byte) error { return nil }
+
+// Mount gives the state's folder, whose content is about to be hashed.
+func (s *state) Mount(ctx context.Context, _ bool, _ session.Group) (bksnapshot.Mountable, error) {
+	s.solver.running.RLock()
+	view, err := s.solver.opts.Store.View(ctx, s.ref)
+	if err != nil {
+		s.solver.running.RUnlock()
+		return nil, err
+	}
+	return &viewed{view: view, end: s.solver.running.RUnlock}, nil
+}
+
+// viewed is a folder that is seen until it is released.
+type viewed struct {
+	view *snapshot.View
+	end  func()
+}
+
+// Mount describes the folder; nothing is mounted.
+func (v *viewed) Mount() ([]mount.Mount, func() error, error) {
+	return []mount.Mount{{Type: "bind", Source: v.view.Path, Options: []string{"rbind", "rw"}}}, func() error {
+		v.view.Release()
+		v.end()
+		return nil
+	}, nil
+}
+
+// IdentityMapping is nil: owners are as they are.
+func (*viewed) IdentityMapping() *user.IdentityMapping { return nil }
+
+// owner is BuildKit's worker.Worker as far as results and the cache ask it.
+type owner struct {
+	worker.Worker
+	solver *Solver
+}
+
+// ID names the only worker.
+func (*owner) ID() string { return "towline" }
+
+// FromRemote makes a state of layers that a cache names. None is fetched for it.
+func (o *owner) FromRemote(_ context.Context, remote *solver.Remote) (cache.ImmutableRef, error) {
+	layers, err := o.solver.known(remote.Descriptors)
+	if err != nil {
+		return nil, err
+	}
+	id := "cached"
+	for _, desc := range remote.Descriptors {
+		id += " " + desc.Digest.String()
+	}
+	return o.solver.state(id, o.solver.opts.Store.Image("cache", layers)), nil
+}
+
+func (s *Solver) state(id string, ref *snapshot.Ref) cache.ImmutableRef {
+	return &state{solver: s, id: s.name + " " + id, ref: ref}
+}
+
+// newResult is an output of v; nil is the empty filesystem.
+func (s *Solver) newResult(v *vertex, index int, ref *snapshot.Ref) solver.Result {
+	var handed cache.ImmutableRef
+	if ref != nil {
+		handed = s.state(v.digest.String()+":"+strconv.Itoa(index), ref)
+	}
+	return worker.NewWorkerRefResult(handed, &owner{solver: s})
+}
+
+func refOf(r solver.Result) (*snapshot.Ref, error) {
+	w, ok := r.Sys().(*worker.WorkerRef)
+	if !ok {
+		return nil, fmt.Errorf("solver: result of type %T", r.Sys())
+	}
+	if w.ImmutableRef == nil {
+		return nil, nil //nolint:nilnil // the empty filesystem
+	}
+	s, ok := w.ImmutableRef.(*state)
+	if !ok {
+		return nil, fmt.Errorf("solver: state of type %T", w.ImmutableRef)
+	}
+	return s.ref, nil
+}
+
+// unique is a name that no other solver of this process has.
+func unique() string { return rand.Text() }
