@@ -15,6 +15,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
 	digest "github.com/opencontainers/go-digest"
@@ -118,6 +119,8 @@ func New(opts Options) (*Solver, error) {
 	s.remotes = newRemotes(opts)
 	s.solver = solver.NewSolver(solver.SolverOpt{
 		ResolveOpFunc: func(v solver.Vertex, _ solver.Builder) (solver.Op, error) { return s.resolve(v) },
+		DefaultCache: solver.NewCacheManager(context.Background(), s.name, solver.NewInMemoryCacheStorage(),
+			&results{solver: s, refs: map[string]cache.ImmutableRef{}}),
 	})
 	job, err := s.solver.NewJob("build")
 	if err != nil {

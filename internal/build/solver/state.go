@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/session"
 	bksnapshot "github.com/moby/buildkit/snapshot"
 	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/util/compression"
 	"github.com/moby/buildkit/worker"
 	"github.com/moby/sys/user"
 
@@ -125,6 +128,51 @@ func refOf(r solver.Result) (*snapshot.Ref, error) {
 		return nil, fmt.Errorf("solver: state of type %T", w.ImmutableRef)
 	}
 	return s.ref, nil
+}
+
+// results keeps the outputs of a build for its cache keys. Each Load gives a new
+// result, as each is released.
+type results struct {
+	solver *Solver
+
+	mu   sync.Mutex
+	refs map[string]cache.ImmutableRef
+}
+
+// Save implements solver.CacheResultStorage.
+func (s *results) Save(r solver.Result, createdAt time.Time) (solver.CacheResult, error) {
+	w, ok := r.Sys().(*worker.WorkerRef)
+	if !ok {
+		return solver.CacheResult{}, fmt.Errorf("solver: result of type %T", r.Sys())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refs[r.ID()] = w.ImmutableRef
+	return solver.CacheResult{ID: r.ID(), CreatedAt: createdAt}, nil
+}
+
+// Load implements solver.CacheResultStorage.
+func (s *results) Load(_ context.Context, r solver.CacheResult) (solver.Result, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ref, ok := s.refs[r.ID]
+	if !ok {
+		return nil, solver.ErrNotFound
+	}
+	return worker.NewWorkerRefResult(ref, &owner{solver: s.solver}), nil
+}
+
+// LoadRemotes implements solver.CacheResultStorage: Export asks for the layers itself.
+func (s *results) LoadRemotes(context.Context, solver.CacheResult, *compression.Config, session.Group) ([]*solver.Remote, error) {
+	return nil, nil
+}
+
+// Exists implements solver.CacheResultStorage.
+func (s *results) Exists(_ context.Context, id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.refs[id]
+	return ok
 }
 
 // unique is a name that no other solver of this process has.
