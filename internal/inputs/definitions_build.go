@@ -46,6 +46,18 @@ func machineDefinitions() []Definition {
 			Description: "Where RUN steps run: `auto`, `namespaces`, `in-place` or `chroot`. Anything but `auto` fails where it cannot be had.",
 		},
 		{
+			Name: "cache", Group: groupBuild, Default: "true",
+			Description: "Whether to keep the results of build steps for the next run, where neither `cache-from` nor `cache-to` says how: under the tag `towline-cache-...` of the private ECR repository that the image is pushed to. See docs/caching.md.",
+		},
+		{
+			Name: "cache-from", Group: groupBuild,
+			Description: "Caches to take results of build steps from, lines of `type=registry,ref=REFERENCE` or a reference alone. Those of buildx can be read (`image-manifest=true`).",
+		},
+		{
+			Name: "cache-to", Group: groupBuild,
+			Description: "Where to put the results of build steps, lines of `type=registry,ref=REFERENCE,mode=min|max`: `min` keeps those of the image's own layers, `max` those of all stages. Buildx can read them. Default of mode: `min`.",
+		},
+		{
 			Name: "no-cache", Group: groupBuild, Default: "false",
 			Description: "Whether to take nothing from a cache: `true` or `false`.",
 		},

@@ -44,6 +44,7 @@ func (p *parser) machine(s *Settings) {
 	if known := []string{CallBuild, CallCheck, CallOutline, CallTargets}; !slices.Contains(known, b.Call) {
 		p.failf("call", b.Call, "Write one of "+strings.Join(known, ", ")+".", "there is no such call")
 	}
+	p.cache(s)
 	b.NoCache = p.boolean("no-cache", false)
 	b.NoCacheStages = p.texts("no-cache-filters")
 	p.boolean("pull", false)

@@ -113,6 +113,8 @@ type Build struct {
 	SourceDateEpoch string
 	// Call is one of the Call constants.
 	Call string
+	// Cache says where build steps' results are kept.
+	Cache Cache
 	// NoCache takes nothing from a cache, NoCacheStages does so for those stages.
 	NoCache       bool
 	NoCacheStages []string

@@ -76,7 +76,7 @@ func (r *Reporter) stepStarted(e progress.StepStarted) {
 	}
 	r.steps[e.ID] = s
 	r.mu.Unlock()
-	if !s.quiet {
+	if !s.quiet && !e.Cached {
 		r.line("begin", fmt.Sprintf("#%d %s", s.number, oneLine(e.Name)))
 	}
 }
@@ -119,14 +119,15 @@ func (r *Reporter) stepDone(e progress.StepDone) {
 	if s.quiet {
 		return
 	}
-	verb := "built"
+	what := fmt.Sprintf("#%d %s", s.number, oneLine(s.name))
 	switch {
 	case e.Err != nil:
-		verb = "failed"
+		r.line("failed", what, elapsed(e.Duration))
 	case e.Cached:
-		verb = "cached"
+		r.line("cached", what)
+	default:
+		r.line("built", what, elapsed(e.Duration))
 	}
-	r.line(verb, fmt.Sprintf("#%d %s", s.number, oneLine(s.name)), elapsed(e.Duration))
 }
 
 // Registry reports what is moved to and from registries.

@@ -209,18 +209,19 @@ func (s *Step) push(ctx context.Context) error {
 	for i, tag := range pushed.Tags {
 		refs[i] = tag.Ref
 	}
-	return s.pushed(refs)
+	return s.pushed(ctx, refs)
 }
 
 func (s *Step) pushUntagged(ctx context.Context) error {
 	if _, err := s.registry.PushUntagged(ctx, s.product.content, s.repositories); err != nil {
 		return err
 	}
-	return s.pushed(s.repositories)
+	return s.pushed(ctx, s.repositories)
 }
 
 // pushed tells where the product is. names are references without its digest.
-func (s *Step) pushed(names []string) error {
+func (s *Step) pushed(ctx context.Context, names []string) error {
+	s.keepCache(ctx)
 	s.deployable = taskdef.ImageReference(names[0], "", s.product.descriptor.Digest.String())
 	s.did("image %s was pushed, the service was not updated", s.deployable)
 	s.report.Fact("Image", s.deployable)

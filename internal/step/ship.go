@@ -31,6 +31,7 @@ func (s *Step) build(ctx context.Context) error {
 		return err
 	}
 	opts := s.buildOptions(dir, box)
+	s.useCaches(ctx, &opts)
 	ready, end := s.uploads(ctx)
 	opts.Ready = ready
 	s.built, err = build.Build(ctx, opts)

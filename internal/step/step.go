@@ -83,6 +83,8 @@ type Step struct {
 	product *product
 	// merged are the images that its index is made of, in its order.
 	merged []string
+	// caching is the upload of the build's cache, once it has begun.
+	caching *caching
 	// deployable is the image as a task definition names it.
 	deployable    string
 	definitionARN string
@@ -145,6 +147,7 @@ func (s *Step) Ship(ctx context.Context) error {
 		defer cancel()
 		ctx = limited
 	}
+	defer s.keptCache(ctx)
 	for _, phase := range []struct {
 		title string
 		needs bool

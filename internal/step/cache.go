@@ -1,0 +1,162 @@
+package step
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/towline/towline/internal/build"
+	"github.com/towline/towline/internal/inputs"
+	"github.com/towline/towline/internal/registry"
+)
+
+const (
+	// cacheReadLimit is how long a build waits to learn what is cached.
+	cacheReadLimit = 20 * time.Second
+	// cacheWriteLimit is how long a step that has done its work waits for the
+	// upload of its cache.
+	cacheWriteLimit = 2 * time.Minute
+)
+
+// caching is the upload of a cache, which goes on beside the deployment.
+type caching struct {
+	done   chan struct{}
+	cancel context.CancelCauseFunc
+	ref    string
+	layers int
+	time   time.Duration
+	err    error
+}
+
+// cachePlaces are where results come from and go to.
+func (s *Step) cachePlaces() (from []string, to []inputs.CacheTo) {
+	c := s.settings.Build.Cache
+	if !c.ByDefault() {
+		return c.From, c.To
+	}
+	for _, repository := range s.layerTargets() {
+		host, _, _ := strings.Cut(repository, "/")
+		if _, _, isECR := registry.ECRHost(host); isECR {
+			ref := repository + ":" + s.cacheTag()
+			return []string{ref}, []inputs.CacheTo{{Ref: ref, Max: true}}
+		}
+	}
+	return nil, nil
+}
+
+// cacheTag is one for each Dockerfile and stage that share a repository, so that
+// one does not put another's cache away.
+func (s *Step) cacheTag() string {
+	b := s.settings.Build
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%q", s.relative(b.Context), s.relative(b.File), b.Target, b.Platforms))
+	return fmt.Sprintf("towline-cache-%x", sum[:4])
+}
+
+// useCaches reads the caches that the build starts from, side by side. One that
+// cannot be read is told and done without.
+func (s *Step) useCaches(ctx context.Context, opts *build.Options) {
+	from, to := s.cachePlaces()
+	if len(to) > 0 {
+		opts.CacheMode = build.CacheMin
+		for _, place := range to {
+			if place.Max {
+				opts.CacheMode = build.CacheMax
+			}
+		}
+	}
+	if s.settings.Build.NoCache {
+		return
+	}
+	found := make([]*build.Cache, len(from))
+	var group sync.WaitGroup
+	for i, ref := range from {
+		group.Go(func() { found[i] = s.readCache(ctx, ref) })
+	}
+	group.Wait()
+	for i, c := range found {
+		if c != nil {
+			s.report.Say("cache", from[i], plural(len(c.Layers), "layer"))
+			opts.CacheFrom = append(opts.CacheFrom, *c)
+		}
+	}
+}
+
+func (s *Step) readCache(ctx context.Context, ref string) *build.Cache {
+	ctx, cancel := context.WithTimeoutCause(ctx, cacheReadLimit, errors.New("it took too long"))
+	defer cancel()
+	image, err := s.registry.Quiet().Resolve(ctx, ref, v1.Platform{})
+	var answer *transport.Error
+	if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound {
+		s.report.Say("cache", ref, "there is none yet")
+		return nil
+	}
+	if err == nil {
+		var c build.Cache
+		if c, err = build.ReadCache(image.Image); err == nil {
+			return &c
+		}
+	}
+	s.report.Warning(fmt.Sprintf("the build cache %s is not used: %v", ref, err))
+	return nil
+}
+
+// keepCache uploads the build's cache beside what follows; see keptCache.
+func (s *Step) keepCache(ctx context.Context) {
+	if s.built == nil || s.built.Cache == nil || s.caching != nil {
+		return
+	}
+	_, to := s.cachePlaces()
+	var refs []string
+	for _, place := range to {
+		refs = append(refs, place.Ref)
+	}
+	if len(refs) == 0 {
+		return
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	c := &caching{done: make(chan struct{}), cancel: cancel, ref: strings.Join(refs, ", ")}
+	s.caching = c
+	if layers, err := s.built.Cache.Layers(); err == nil {
+		c.layers = len(layers)
+	}
+	client, cache, begin := s.registry.Quiet(), s.built.Cache, time.Now()
+	go func() {
+		defer close(c.done)
+		_, c.err = client.Push(ctx, cache, refs)
+		c.time = time.Since(begin)
+	}()
+}
+
+// keptCache waits for the upload of the cache, and tells how it ended. A fault
+// is a warning: the next build takes longer, and nothing else.
+func (s *Step) keptCache(ctx context.Context) {
+	c := s.caching
+	if c == nil {
+		return
+	}
+	defer c.cancel(nil)
+	ctx, cancel := context.WithTimeoutCause(ctx, cacheWriteLimit, errors.New("it took too long"))
+	defer cancel()
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		c.cancel(context.Cause(ctx))
+		<-c.done
+	}
+	var cancelled *CancelledError
+	switch {
+	case c.err == nil:
+		s.report.Say("cached", c.ref, plural(c.layers, "layer"), c.time.Round(100*time.Millisecond).String())
+	case errors.As(c.err, &cancelled):
+	default:
+		s.report.Warning(fmt.Sprintf("the build cache %s was not written, so the next build does everything again: %v", c.ref, c.err))
+	}
+}
