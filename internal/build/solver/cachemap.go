@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/llbsolver/ops"
 	"github.com/moby/buildkit/solver/pb"
@@ -45,8 +46,24 @@ func (o *op) CacheMap(ctx context.Context, job solver.JobContext, index int) (*s
 		if !o.solver.caching() {
 			m.Deps[i].ComputeDigestFunc = nil // nobody would find anything by it
 		}
+		m.Deps[i].ComputeDigestFunc = contentKey(m.Deps[i].ComputeDigestFunc)
 	}
 	return m, done, nil
+}
+
+// contentKey has no key for content that cannot be read, such as a file that is
+// not there: the operation itself will fail on it, and say so at its line.
+func contentKey(compute solver.ResultBasedCacheFunc) solver.ResultBasedCacheFunc {
+	if compute == nil {
+		return nil
+	}
+	return func(ctx context.Context, r solver.Result, g session.Group) (digest.Digest, error) {
+		key, err := compute(ctx, r, g)
+		if err != nil && ctx.Err() == nil {
+			return "", nil
+		}
+		return key, err
+	}
 }
 
 // sourceMap is the cache key of a source. What a folder of this machine holds is
