@@ -108,9 +108,10 @@ func (s *Step) readCache(ctx context.Context, ref string) *build.Cache {
 	return nil
 }
 
-// keepCache uploads the build's cache beside what follows; see keptCache.
+// keepCache begins to upload the build's cache, once the image is where it belongs,
+// beside what follows; see keptCache.
 func (s *Step) keepCache(ctx context.Context) {
-	if s.built == nil || s.built.Cache == nil || s.caching != nil {
+	if s.built == nil || s.built.Cache == nil || s.caching != nil || s.deployable == "" || ctx.Err() != nil {
 		return
 	}
 	_, to := s.cachePlaces()
@@ -138,6 +139,7 @@ func (s *Step) keepCache(ctx context.Context) {
 // keptCache waits for the upload of the cache, and tells how it ended. A fault
 // is a warning: the next build takes longer, and nothing else.
 func (s *Step) keptCache(ctx context.Context) {
+	s.keepCache(ctx)
 	c := s.caching
 	if c == nil {
 		return

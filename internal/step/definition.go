@@ -229,6 +229,7 @@ func pairs(lines []inputs.Pair) []taskdef.Pair {
 
 // render makes the task definition and registers it, unless it is there already.
 func (s *Step) render(ctx context.Context) error {
+	s.keepCache(ctx)
 	wanted, err := s.wanted(cmp.Or(s.deployable, s.settings.Task.Image))
 	if err != nil {
 		return err

@@ -209,19 +209,18 @@ func (s *Step) push(ctx context.Context) error {
 	for i, tag := range pushed.Tags {
 		refs[i] = tag.Ref
 	}
-	return s.pushed(ctx, refs)
+	return s.pushed(refs)
 }
 
 func (s *Step) pushUntagged(ctx context.Context) error {
 	if _, err := s.registry.PushUntagged(ctx, s.product.content, s.repositories); err != nil {
 		return err
 	}
-	return s.pushed(ctx, s.repositories)
+	return s.pushed(s.repositories)
 }
 
 // pushed tells where the product is. names are references without its digest.
-func (s *Step) pushed(ctx context.Context, names []string) error {
-	s.keepCache(ctx)
+func (s *Step) pushed(names []string) error {
 	s.deployable = taskdef.ImageReference(names[0], "", s.product.descriptor.Digest.String())
 	s.did("image %s was pushed, the service was not updated", s.deployable)
 	s.report.Fact("Image", s.deployable)

@@ -9,7 +9,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	cacheimport "github.com/moby/buildkit/cache/remotecache/v1"
-	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/solver"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -204,24 +203,35 @@ func (s *Solver) remote(ctx context.Context, r solver.Result, now time.Time) ([]
 	return []*solver.Remote{remote}, nil
 }
 
-// watch tells the steps whose results came from a cache. It ends with the job.
-func (s *Solver) watch() {
-	statuses := make(chan *client.SolveStatus)
-	go func() { _ = s.job.Status(context.Background(), statuses) }()
-	s.watched.Go(func() {
-		told := map[digest.Digest]bool{}
-		for status := range statuses {
-			for _, v := range status.Vertexes {
-				if !v.Cached || v.Completed == nil || told[v.Digest] {
-					continue
-				}
-				told[v.Digest] = true
-				s.mu.Lock()
-				at := s.places[v.Digest]
-				s.mu.Unlock()
-				s.opts.Progress.Emit(progress.StepStarted{ID: v.Digest.String(), Name: v.Name, File: at.file, Line: at.line, Cached: true})
-				s.opts.Progress.Emit(progress.StepDone{ID: v.Digest.String(), Cached: true})
-			}
+// begun notes that v is done here, and not taken from a cache.
+func (s *Solver) begun(v *vertex) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told[v.digest] = true
+}
+
+// tellCached tells the steps that v rests on and whose results came from a cache:
+// v can only begin when they are there, and nobody has done them.
+func (s *Solver) tellCached(v *vertex) {
+	if len(s.sources) == 0 {
+		return
+	}
+	for _, in := range v.inputs {
+		from, ok := in.Vertex.(*vertex)
+		if !ok {
+			continue
 		}
-	})
+		s.mu.Lock()
+		told := s.told[from.digest]
+		s.told[from.digest] = true
+		at := s.places[from.digest]
+		s.mu.Unlock()
+		if told || from.op.GetSource() != nil {
+			continue
+		}
+		s.tellCached(from)
+		id := from.digest.String()
+		s.opts.Progress.Emit(progress.StepStarted{ID: id, Name: from.name, File: at.file, Line: at.line, Cached: true})
+		s.opts.Progress.Emit(progress.StepDone{ID: id, Cached: true})
+	}
 }

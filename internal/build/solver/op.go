@@ -60,6 +60,8 @@ func (o *op) Exec(ctx context.Context, _ solver.JobContext, inputs []solver.Resu
 		}
 		refs[i] = ref
 	}
+	o.solver.begun(o.vertex)
+	o.solver.tellCached(o.vertex)
 	begin, at := time.Now(), o.solver.place(o.vertex)
 	id := o.vertex.digest.String()
 	o.solver.opts.Progress.Emit(progress.StepStarted{ID: id, Name: o.vertex.name, File: at.file, Line: at.line})

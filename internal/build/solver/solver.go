@@ -76,7 +76,6 @@ type Solver struct {
 	job    *solver.Job
 	// sources are the caches that could be read.
 	sources []solver.CacheManager
-	watched sync.WaitGroup
 	caches  cacheMounts
 	serial  bool
 	// remotes reaches sources on other machines.
@@ -100,6 +99,8 @@ type Solver struct {
 	layers  map[digest.Digest]v1.Layer
 	created map[v1.Hash]time.Time
 	solved  map[*snapshot.Ref]solver.CachedResult
+	// told are the operations that are done here, or are known to be cached.
+	told map[digest.Digest]bool
 }
 
 // New makes a Solver. Close it.
@@ -113,6 +114,7 @@ func New(opts Options) (*Solver, error) {
 		places: map[digest.Digest]place{},
 		layers: map[digest.Digest]v1.Layer{}, created: map[v1.Hash]time.Time{},
 		solved: map[*snapshot.Ref]solver.CachedResult{},
+		told:   map[digest.Digest]bool{},
 		name:   unique(),
 	}
 	s.caches.store = opts.Store
@@ -128,16 +130,12 @@ func New(opts Options) (*Solver, error) {
 	}
 	s.job = job
 	s.read(opts.Caches)
-	if len(s.sources) > 0 {
-		s.watch()
-	}
 	return s, nil
 }
 
 // Close ends the solver.
 func (s *Solver) Close() error {
 	s.job.CloseProgress() // a goroutine waits for it
-	s.watched.Wait()
 	err := s.job.Discard()
 	s.solver.Close()
 	if err != nil {
@@ -167,6 +165,7 @@ func (s *Solver) Solve(ctx context.Context, def *pb.Definition) (*snapshot.Ref, 
 	if err != nil {
 		return nil, err
 	}
+	s.tellCached(&vertex{inputs: []solver.Edge{g.root}})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.solved[ref] = result
