@@ -121,7 +121,24 @@ func fixUnauthorized(pulling, isECR bool, repo name.Repository) string {
 	case pulling && repo.RegistryStr() == name.DefaultRegistry:
 		return "Check the image's name: Docker Hub answers like this for one that does not exist. For a private one set registry-credentials: docker.io=USER:TOKEN"
 	}
-	return fmt.Sprintf("Set registry-credentials: %s=USER:PASSWORD", repo.RegistryStr())
+	return fixLogin(pulling, repo, "Set registry-credentials: %s=USER:PASSWORD")
+}
+
+// fixLogin adds what GitHub's own registry needs to fix, which names the host.
+func fixLogin(pulling bool, repo name.Repository, fix string) string {
+	host := repo.RegistryStr()
+	if host == name.DefaultRegistry {
+		host = "docker.io"
+	}
+	if host != "ghcr.io" && !strings.HasPrefix(host, "containers.") {
+		return fmt.Sprintf(fix, host)
+	}
+	access := "write"
+	if pulling {
+		access = "read"
+	}
+	return fmt.Sprintf("Give the job permissions: packages: %s, and the repository access to the package (in the package's settings). For another login: "+
+		"registry-credentials: %s=USER:TOKEN", access, host)
 }
 
 // fixDenied names the IAM action that a refused request needs; see
@@ -129,9 +146,9 @@ func fixUnauthorized(pulling, isECR bool, repo name.Repository) string {
 func fixDenied(answer *transport.Error, pulling, isECR bool, repo name.Repository, account, region string) string {
 	if !isECR {
 		if pulling {
-			return fmt.Sprintf("Set registry-credentials for %s to a login that may read the repository.", repo.RegistryStr())
+			return fixLogin(pulling, repo, "Set registry-credentials for %s to a login that may read the repository.")
 		}
-		return fmt.Sprintf("Set registry-credentials for %s to a login that may write to the repository.", repo.RegistryStr())
+		return fixLogin(pulling, repo, "Set registry-credentials for %s to a login that may write to the repository.")
 	}
 	action := ecrAction(answer.Request)
 	fix := fixActions([]string{action}, repo, account, region)
