@@ -124,9 +124,21 @@ func deniedAction(err error) (action, resource string) {
 	return action, resource
 }
 
+// mostFaults is how many calls in a row, each tried several times, a wanted
+// action may answer with a fault of the service while the needed ones work.
+const mostFaults = 2
+
+// isFault says whether the service failed: with a status of 500 and above, or
+// an answer that is none of AWS's.
+func isFault(err error) bool {
+	var answer *awshttp.ResponseError
+	return !ofCredentials(err) && !isThrottled(err) && errors.As(err, &answer) && answer.HTTPStatusCode() >= http.StatusInternalServerError
+}
+
 // spare makes a call that is wanted, not needed. Where it is not allowed, or
-// this endpoint does not know it, that is told by one Notice for each action,
-// it is never made again, and ok is false. err is any other failure.
+// this endpoint does not know it or always fails at it, that is told by one
+// Notice for each action, it is never made again, and ok is false. err is any
+// other failure.
 func (c *Client) spare(ctx context.Context, action, loss string, call func() error) (ok bool, err error) {
 	if c.denied[action] {
 		return false, nil
@@ -134,9 +146,15 @@ func (c *Client) spare(ctx context.Context, action, loss string, call func() err
 	err = call()
 	switch {
 	case err == nil:
+		delete(c.failing, action)
 		return true, nil
 	case ctx.Err() != nil:
 		return false, err
+	case isFault(err):
+		if c.failing[action]++; c.failing[action] < mostFaults {
+			return false, err
+		}
+		c.emit(Notice{Message: fmt.Sprintf("%s does not work here: %s. %s", action, loss, firstLine(err))})
 	case isDenied(err):
 		c.emit(Notice{Message: fmt.Sprintf("%s is not allowed: %s. %s", action, loss, permission(err))})
 	case isUnknown(err):

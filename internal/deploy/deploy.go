@@ -83,6 +83,7 @@ type Client struct {
 	ecs     *ecs.Client
 	logs    *cloudwatchlogs.Client
 	denied  map[string]bool // actions whose refusal has been told
+	failing map[string]int  // wanted actions, by how often they failed in a row
 }
 
 // New gives a Client. It contacts nobody.
@@ -109,7 +110,7 @@ func New(opts Options) *Client {
 			})
 		}),
 		logs:   cloudwatchlogs.NewFromConfig(opts.Config),
-		denied: map[string]bool{},
+		denied: map[string]bool{}, failing: map[string]int{},
 	}
 }
 

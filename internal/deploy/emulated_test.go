@@ -51,6 +51,10 @@ func TestDeployOnTheEmulator(t *testing.T) {
 			desired: 2, denied: []string{"ListServiceDeployments", "DescribeServiceDeployments", "DescribeServiceRevisions", "ListTasks"},
 			status: deploy.StatusSucceeded,
 		},
+		"success where the reads always fail": {
+			desired: 2, status: deploy.StatusSucceeded,
+			faults: []emulator.Fault{{Action: "ListServiceDeployments", Kind: emulator.Internal, Times: -1}, {Action: "ListTasks", Kind: emulator.Unavailable, Times: -1}},
+		},
 		"success in spite of faults": {
 			desired: 2, status: deploy.StatusSucceeded,
 			faults: []emulator.Fault{
@@ -69,6 +73,10 @@ func TestDeployOnTheEmulator(t *testing.T) {
 		},
 		"crash, breaker rolls back, without the reads": {
 			desired: 1, breaker: &emulator.CircuitBreaker{Enable: true, Rollback: true}, next: crash, denied: []string{"ListServiceDeployments"},
+			status: deploy.StatusRolledBack, fails: []string{"exit code 3"}, ends: "web:1", named: "exit code 3",
+		},
+		"crash, breaker rolls back, where the reads always fail": {
+			desired: 1, breaker: &emulator.CircuitBreaker{Enable: true, Rollback: true}, next: crash, faults: []emulator.Fault{{Action: "*ServiceDeployments", Kind: emulator.Internal, Times: -1}},
 			status: deploy.StatusRolledBack, fails: []string{"exit code 3"}, ends: "web:1", named: "exit code 3",
 		},
 		"crash, breaker without rollback": {

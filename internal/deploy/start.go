@@ -81,6 +81,9 @@ func (c *Client) start(ctx context.Context, before *ecstypes.Service, arn string
 			d.uncertain = true
 			return d, c.uncertain(d, fmt.Errorf("the answer of ECS shows deployment %s of %s still", d.id, lastPart(runs)))
 		}
+		if runs := aws.ToString(now.TaskDefinition); runs != "" && runs != arn {
+			return d, c.lost(d, fmt.Errorf("ECS took the update, and its answer shows no deployment of %s", lastPart(arn)))
+		}
 		// ECS made no new deployment: the task definition was the same.
 		d.joined, d.settings = true, c.opts.Update.asks()
 		d.unchanged = c.rollout(ctx, after, now) == ecstypes.DeploymentRolloutStateCompleted

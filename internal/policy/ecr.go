@@ -67,8 +67,14 @@ func (b *builder) images() {
 		sid: "OptionalReadImage", actions: pullActions(),
 		loss: "the image is deployed by its tag, not by its digest, and nobody notices before if it is missing",
 	}
-	if ref := b.settings.Task.Image; ref != "" && b.settings.Registers() && !strings.Contains(ref, "@") {
-		image.add(b.reference(ref))
+	refs := []string{b.settings.Task.Image}
+	for _, pair := range b.settings.Task.Images {
+		refs = append(refs, pair.Value)
+	}
+	for _, ref := range refs {
+		if b.settings.Registers() && !strings.Contains(ref, "@") {
+			image.add(b.reference(ref))
+		}
 	}
 	uses := append(b.pushes(), bases, image)
 	b.login(uses)
@@ -182,21 +188,8 @@ func (b *builder) letIn(p place, u *use) {
 	}
 	r := &b.plan.Repositories[at]
 	r.Policy = append(r.Policy, Statement{
-		Sid: u.sid, Principal: [2]string{"AWS", b.roleARN()}, Actions: u.actions, Loss: u.loss,
+		Sid: u.sid, Principal: [2]string{"AWS", b.workerARN()}, Actions: u.actions, Loss: u.loss,
 	})
-}
-
-// roleARN is that of the role that does the work.
-func (b *builder) roleARN() string {
-	role := b.settings.Credentials.RoleToAssume
-	switch {
-	case strings.HasPrefix(role, "arn:"):
-		return role
-	case role == "" && b.settings.Credentials.AWSAccessKeyID != "":
-		b.unknown("USER", "the IAM user whose keys are given")
-		return b.arn("iam", "user/USER")
-	}
-	return b.arn("iam", "role/"+cmp.Or(role, "ROLE"))
 }
 
 // mirrorPlaces are the repositories of mirrors in ECR: all below a prefix.

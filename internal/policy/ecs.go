@@ -10,10 +10,7 @@ func (b *builder) tasks() {
 	if !b.settings.Registers() {
 		return
 	}
-	task := b.facts.Task
-	if task == nil {
-		task = b.unknownTask()
-	}
+	task := b.task()
 	family := b.arn("ecs", "task-definition/"+task.Family+":*")
 	b.allow(Statement{Sid: "RegisterTaskDefinition", Actions: []string{"ecs:RegisterTaskDefinition"}, Resources: []string{family}})
 	if task.Tagged {
@@ -21,12 +18,17 @@ func (b *builder) tasks() {
 			Sid: "TagTaskDefinition", Actions: []string{"ecs:TagResource"}, Resources: []string{family},
 			Conditions: []Condition{{"StringEquals", "ecs:CreateAction", []string{"RegisterTaskDefinition"}}},
 		}
-		if b.facts.Task == nil {
+		if b.facts.Task == nil && len(b.settings.Task.TaskDefinitionTags) == 0 {
 			tag.Sid, tag.Loss = "OptionalTagTaskDefinition", "a task definition with tags cannot be registered"
 		}
 		b.allow(tag)
 	}
-	if roles := distinct(task.Roles); len(roles) > 0 {
+	describe := Statement{Sid: "DescribeTaskDefinition", Actions: []string{"ecs:DescribeTaskDefinition"}, Resources: []string{"*"}}
+	if !b.settings.Deploys() && b.settings.Task.Registered == "" {
+		describe.Sid, describe.Loss = "OptionalDescribeTaskDefinition", "a task definition that is registered already is registered once more"
+	}
+	b.allow(describe)
+	if roles := distinct([]string{task.TaskRole, task.ExecutionRole}); len(roles) > 0 {
 		b.allow(Statement{
 			Sid: "PassTaskRoles", Actions: []string{"iam:PassRole"}, Resources: roles,
 			Conditions: []Condition{{"StringEquals", "iam:PassedToService", []string{"ecs-tasks.amazonaws.com"}}},
@@ -34,14 +36,32 @@ func (b *builder) tasks() {
 	}
 }
 
+// task is what is registered: the base, with what the inputs change.
+func (b *builder) task() *Task {
+	t := b.settings.Task
+	task := b.facts.Task
+	if task == nil {
+		task = b.unknownTask()
+	}
+	changed := *task
+	changed.Tagged = task.Tagged || len(t.TaskDefinitionTags) > 0
+	changed.TaskRole = cmp.Or(t.TaskRoleARN, task.TaskRole)
+	changed.ExecutionRole = cmp.Or(t.ExecutionRoleARN, task.ExecutionRole)
+	return &changed
+}
+
 // unknownTask stands for a task definition that only ECS knows.
 func (b *builder) unknownTask() *Task {
 	b.unknown("FAMILY", "the family of the task definition")
-	b.unknown("TASK_ROLE", "the task definition's task role; leave it out if there is none")
-	b.unknown("EXECUTION_ROLE", "the task definition's execution role; leave it out if there is none")
+	if b.settings.Task.TaskRoleARN == "" {
+		b.unknown("TASK_ROLE", "the task definition's task role; leave it out if there is none")
+	}
+	if b.settings.Task.ExecutionRoleARN == "" {
+		b.unknown("EXECUTION_ROLE", "the task definition's execution role; leave it out if there is none")
+	}
 	task := &Task{
 		Family: "FAMILY", Tagged: true,
-		Roles: []string{b.arn("iam", "role/TASK_ROLE"), b.arn("iam", "role/EXECUTION_ROLE")},
+		TaskRole: b.arn("iam", "role/TASK_ROLE"), ExecutionRole: b.arn("iam", "role/EXECUTION_ROLE"),
 	}
 	if b.settings.Deployment.WaitForServiceStability {
 		b.unknown("LOG_GROUP", "the log group of the containers (awslogs-group)")
@@ -59,7 +79,6 @@ func (b *builder) services() {
 	cluster, name := cmp.Or(lastPart(d.Cluster), "default"), lastPart(d.Service)
 	path := cluster + "/" + name
 	service := b.arn("ecs", "service/"+path)
-	b.allow(Statement{Sid: "DescribeTaskDefinition", Actions: []string{"ecs:DescribeTaskDefinition"}, Resources: []string{"*"}})
 	b.allow(Statement{Sid: "UpdateService", Actions: []string{"ecs:DescribeServices", "ecs:UpdateService"}, Resources: []string{service}})
 	inCluster := []Condition{{"ArnEquals", "ecs:cluster", []string{b.arn("ecs", "cluster/"+cluster)}}}
 	b.allow(Statement{
@@ -89,10 +108,7 @@ func (b *builder) services() {
 
 // logs allows to read what failing containers wrote.
 func (b *builder) logs() {
-	task := b.facts.Task
-	if task == nil {
-		task = b.unknownTask()
-	}
+	task := b.task()
 	var streams []string
 	for _, group := range distinct(task.LogGroups) {
 		streams = append(streams, b.arn("logs", "log-group:"+strings.TrimSuffix(group, ":*")+":log-stream:*"))

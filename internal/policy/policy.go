@@ -49,8 +49,8 @@ type Source struct {
 // Task is what a task definition says about permissions.
 type Task struct {
 	Family string
-	// Roles are the ARNs of its task role and its execution role.
-	Roles []string
+	// TaskRole and ExecutionRole are ARNs, or empty.
+	TaskRole, ExecutionRole string
 	// LogGroups are those that its containers write to.
 	LogGroups []string
 	// Tagged says that it is registered with tags.
@@ -111,8 +111,9 @@ type Condition struct {
 // For gives the plan for settings, which Parse has checked.
 func For(s inputs.Settings, f Facts) Plan {
 	b := &builder{settings: s, facts: f, region: cmp.Or(s.Credentials.AWSRegion, "REGION")}
-	b.account = cmp.Or(arnAccount(s.Credentials.RoleToAssume), f.Account, b.shownAccount(), "ACCOUNT")
-	b.partition = partition(s.Credentials.RoleToAssume, b.region)
+	worker := b.worker()
+	b.account = cmp.Or(arnAccount(worker), f.Account, b.shownAccount(), "ACCOUNT")
+	b.partition = partition(worker, b.region)
 	if !s.NeedsAWS() {
 		return Plan{}
 	}
@@ -169,7 +170,14 @@ func (b *builder) arnIn(account, region, service, resource string) string {
 // another account is no sign.
 func (b *builder) shownAccount() string {
 	d := b.settings.Deployment
-	return cmp.Or(arnAccount(d.Service), arnAccount(d.Cluster))
+	shown := cmp.Or(arnAccount(d.Service), arnAccount(d.Cluster))
+	for _, role := range b.settings.Credentials.RolesToAssume {
+		shown = cmp.Or(shown, arnAccount(role))
+	}
+	if allowed := b.settings.Credentials.AllowedAccountIDs; shown == "" && len(allowed) == 1 {
+		shown = allowed[0]
+	}
+	return shown
 }
 
 // arnAccount is the account of an ARN, empty for anything else.

@@ -21,7 +21,7 @@ func TaskOf(definition []byte) (*Task, error) {
 	if err := json.Unmarshal(definition, &doc); err != nil {
 		return nil, fmt.Errorf("task definition: %w", err)
 	}
-	task := &Task{Family: doc.Family, Roles: distinct([]string{doc.TaskRoleArn, doc.ExecutionRoleArn}), Tagged: len(doc.Tags) > 0}
+	task := &Task{Family: doc.Family, TaskRole: doc.TaskRoleArn, ExecutionRole: doc.ExecutionRoleArn, Tagged: len(doc.Tags) > 0}
 	for _, container := range doc.ContainerDefinitions {
 		if log := container.LogConfiguration; log.LogDriver == "awslogs" {
 			task.LogGroups = append(task.LogGroups, log.Options["awslogs-group"])

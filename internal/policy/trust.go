@@ -8,43 +8,105 @@ import (
 // issuer is the name of GitHub's provider in IAM.
 const issuer = "token.actions.githubusercontent.com"
 
-// roles gives what was collected to the role that does the work.
-func (b *builder) roles() {
-	c := b.settings.Credentials
-	role := Role{Permissions: b.permissions}
-	switch {
-	case c.RoleToAssume == "" && c.AWSAccessKeyID != "":
-		b.unknown("USER", "the IAM user whose keys are given")
-		role.Name = "USER"
-	case c.AWSAccessKeyID != "":
-		b.unknown("USER", "the IAM user whose keys are given")
-		role.Name = roleName(c.RoleToAssume)
-		role.Trust = []Statement{{Sid: "User", Principal: [2]string{"AWS", b.arn("iam", "user/USER")}, Actions: []string{"sts:AssumeRole"}}}
-		b.plan.Roles = append(b.plan.Roles, Role{Name: "USER", Permissions: []Statement{{
-			Sid: "AssumeRole", Actions: []string{"sts:AssumeRole"}, Resources: []string{b.roleARN()},
-		}}})
-	default:
-		role.Name = cmp.Or(roleName(c.RoleToAssume), "ROLE")
-		role.Trust = []Statement{b.trustGitHub()}
-		if role.Name == "ROLE" {
-			b.unknown("ROLE", "the role that Towline works as (input role-to-assume)")
-		}
+// worker is the role that does the work, as the inputs name it; empty if no role
+// is assumed.
+func (b *builder) worker() string {
+	roles := b.settings.Credentials.RolesToAssume
+	if len(roles) == 0 {
+		return ""
 	}
-	b.plan.Roles = append(b.plan.Roles, role)
+	return roles[len(roles)-1]
+}
+
+func (b *builder) workerARN() string {
+	if role := b.worker(); role != "" {
+		return b.roleARN(role)
+	}
+	return b.callerARN()
+}
+
+func (b *builder) roleARN(role string) string {
+	if strings.HasPrefix(role, "arn:") {
+		return role
+	}
+	return b.arn("iam", "role/"+role)
+}
+
+// withCredentials says whether the first role is assumed with credentials that
+// are there before, rather than with an ID token.
+func (b *builder) withCredentials() bool {
+	c := b.settings.Credentials
+	return c.AWSAccessKeyID != "" || c.FromExisting || c.UseExisting || c.SkipOIDC && c.WebIdentityTokenFile == ""
+}
+
+// callerARN is who has those credentials: a user with keys, or a role.
+func (b *builder) callerARN() string {
+	if b.settings.Credentials.AWSAccessKeyID != "" {
+		b.unknown("USER", "the IAM user whose keys are given")
+		return b.arn("iam", "user/USER")
+	}
+	b.unknown("ROLE", "the role whose credentials the step finds")
+	return b.arn("iam", "role/ROLE")
+}
+
+// roles gives what was collected to the role that does the work, and lets each
+// of a chain assume the next.
+func (b *builder) roles() {
+	names := b.settings.Credentials.RolesToAssume
+	if len(names) == 0 && !b.withCredentials() {
+		b.unknown("ROLE", "the role that Towline works as (input role-to-assume)")
+		names = []string{"ROLE"}
+	}
+	var before string
+	if b.withCredentials() {
+		before = b.callerARN()
+		b.plan.Roles = append(b.plan.Roles, Role{Name: roleName(before)})
+	}
+	for _, name := range names {
+		role := Role{Name: roleName(name)}
+		if before == "" {
+			role.Trust = []Statement{b.trustGitHub()}
+		} else {
+			role.Trust = []Statement{b.trustRole(before)}
+			last := &b.plan.Roles[len(b.plan.Roles)-1]
+			last.Permissions = []Statement{{Sid: "AssumeRole", Actions: b.assumeActions(), Resources: []string{b.roleARN(name)}}}
+		}
+		before = b.roleARN(name)
+		b.plan.Roles = append(b.plan.Roles, role)
+	}
+	b.plan.Roles[len(b.plan.Roles)-1].Permissions = b.permissions
+}
+
+// assumeActions are those of assuming a role with credentials; tags of the
+// session are an action of their own.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html
+func (b *builder) assumeActions() []string {
+	if len(b.settings.Credentials.SessionTags) == 0 {
+		return []string{"sts:AssumeRole"}
+	}
+	return []string{"sts:AssumeRole", "sts:TagSession"}
+}
+
+// trustRole lets the role before in a chain in.
+func (b *builder) trustRole(before string) Statement {
+	s := Statement{Sid: "Caller", Principal: [2]string{"AWS", before}, Actions: b.assumeActions()}
+	if id := b.settings.Credentials.RoleExternalID; id != "" {
+		s.Conditions = []Condition{{"StringEquals", "sts:ExternalId", []string{id}}}
+	}
+	return s
 }
 
 // roleName is the name without its path.
-func roleName(role string) string {
-	if _, path, found := strings.Cut(role, ":role/"); found {
-		role = path
-	}
-	return lastPart(role)
-}
+func roleName(role string) string { return lastPart(role) }
 
 // trustGitHub lets the job's ID tokens in, and no others.
 // https://docs.github.com/en/actions/reference/security/oidc
 func (b *builder) trustGitHub() Statement {
-	audience := cmp.Or(b.settings.Credentials.Audience, "sts.amazonaws.com")
+	audience := "sts.amazonaws.com"
+	if b.partition == "aws-cn" {
+		audience = "sts.amazonaws.com.cn"
+	}
+	audience = cmp.Or(b.settings.Credentials.Audience, audience)
 	subjects, patterns := b.subjects()
 	test := "StringEquals"
 	if patterns {

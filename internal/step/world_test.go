@@ -55,6 +55,8 @@ type world struct {
 	env    map[string]string
 	log    log
 	others map[string]*otherRegistry
+	// through answers for everything, where it is set.
+	through http.RoundTripper
 
 	// errors is how many error annotations a failing run has.
 	errors                int
@@ -284,6 +286,9 @@ func (w *world) deployAnother(t *testing.T, definition string) {
 
 // transport answers for the account and for the other registries.
 func (w *world) transport() http.RoundTripper {
+	if w.through != nil {
+		return w.through
+	}
 	account := w.cloud.RoundTripper()
 	return roundTrip(func(req *http.Request) (*http.Response, error) {
 		if other := w.others[req.URL.Host]; other != nil {
