@@ -95,8 +95,12 @@ func (s *Store) unpackLower(ctx context.Context, l v1.Layer, below []string) (st
 	return filepath.Join(o.dir, "upper"), nil
 }
 
-// mount mounts chain, with an upper folder unless it is only to be read.
-func (s *Store) mount(ctx context.Context, chain []v1.Layer, writable bool) (*overlay, error) {
+// mount mounts ref, of which chain are the layers, with an upper folder unless it is
+// only to be read.
+func (s *Store) mount(ctx context.Context, ref *Ref, chain []v1.Layer, writable bool) (*overlay, error) {
+	if ref != nil && ref.lowers != nil {
+		return s.mountOver(ref.lowers, writable)
+	}
 	if err := s.fetch(ctx, chain); err != nil {
 		return nil, err
 	}
@@ -146,7 +150,7 @@ func (o *overlay) remove() error {
 }
 
 func (s *Store) changeOverlay(ctx context.Context, parent *Ref, chain []v1.Layer) (*Tree, error) {
-	o, err := s.mount(ctx, chain, true)
+	o, err := s.mount(ctx, parent, chain, true)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +171,7 @@ func (t *Tree) commitOverlay(ctx context.Context, name string) (*Ref, error) {
 	if err = t.store.opts.Unmount(t.Path); err != nil {
 		return nil, fmt.Errorf("overlay %s: %w", t.Path, err)
 	}
-	ref.mounted = true
+	ref.lowers = append([]string{upper}, t.overlay.lowers...)
 	id := ""
 	for _, l := range ref.chain {
 		if id, err = chainID(id, l); err != nil {
@@ -185,7 +189,7 @@ func (t *Tree) commitOverlay(ctx context.Context, name string) (*Ref, error) {
 }
 
 func (s *Store) viewOverlay(ctx context.Context, ref *Ref) (*View, error) {
-	o, err := s.mount(ctx, ref.chain, false)
+	o, err := s.mount(ctx, ref, ref.chain, false)
 	if err != nil {
 		return nil, err
 	}

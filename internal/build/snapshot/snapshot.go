@@ -87,8 +87,9 @@ type Ref struct {
 	once   sync.Once
 	err    error
 
-	// mounted says that the state was made in a mounted overlay.
-	mounted bool
+	// lowers are the folders that an overlay of the state has, topmost first, if it was
+	// made in one. They hold what no layer tells: the times of folders, and sockets.
+	lowers []string
 
 	// fill lets one goroutine at a time put the state on disk.
 	fill sync.Mutex

@@ -53,7 +53,7 @@ func (s *Store) Change(ctx context.Context, parent *Ref, access Access) (*Tree, 
 	}
 	// What has been mounted can be so again for little, and knows more than an
 	// outline of its layers: the times of folders, sockets.
-	if s.opts.Mount != nil && (!access.Outline || parent != nil && parent.mounted) {
+	if s.opts.Mount != nil && (!access.Outline || parent != nil && parent.lowers != nil) {
 		return s.changeOverlay(ctx, parent, chain)
 	}
 	f := s.take(parent, access)
