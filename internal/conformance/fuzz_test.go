@@ -23,6 +23,7 @@ import (
 var (
 	fuzzFor  = flag.Duration("fuzz-for", 0, "TestDifferential: how long to make up Dockerfiles")
 	fuzzSeed = flag.Uint64("fuzz-seed", 1, "TestDifferential: the seed of the first Dockerfile")
+	fuzzOf   = flag.String("fuzz-of", "", "TestDifferential: a folder of kept Dockerfiles to build again, in place of new ones")
 	fuzzKeep = flag.String("fuzz-keep", "", "TestDifferential: a folder for the Dockerfiles on which the builders differ")
 )
 
@@ -33,8 +34,10 @@ const batch = 24
 // namespaces and in place, make of them:
 //
 //	go test ./internal/conformance -run TestDifferential -timeout 0 -fuzz-for 1h
+//
+// With -fuzz-of it builds those again that an earlier run kept.
 func TestDifferential(t *testing.T) {
-	if *fuzzFor == 0 {
+	if *fuzzFor == 0 && *fuzzOf == "" {
 		t.Skip("runs for as long as -fuzz-for says")
 	}
 	requireDocker(t)
@@ -43,8 +46,11 @@ func TestDifferential(t *testing.T) {
 	o := startOracle(t, s)
 	end := time.Now().Add(*fuzzFor)
 	built, failing, different := 0, 0, 0
-	for seed := *fuzzSeed; time.Now().Before(end); seed += batch {
+	for seed := *fuzzSeed; time.Now().Before(end) || *fuzzOf != "" && built == 0; seed += batch {
 		cases := madeUp(t, seed)
+		if *fuzzOf != "" {
+			cases = casesIn(t, *fuzzOf)
+		}
 		dir := t.TempDir()
 		for _, c := range cases {
 			writeCase(t, filepath.Join(dir, "namespaces", "cases"), c)

@@ -96,11 +96,16 @@ func (s *suite) describe(t *testing.T, d imagetest.Describer) {
 
 func loadCases(t *testing.T) map[string]*testCase {
 	t.Helper()
+	return casesIn(t, caseDir)
+}
+
+func casesIn(t *testing.T, dir string) map[string]*testCase {
+	t.Helper()
 	wanted, err := regexp.Compile(*only)
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(caseDir, "*.txtar"))
+	files, err := filepath.Glob(filepath.Join(dir, "*.txtar"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no cases: %v", err)
 	}

@@ -95,11 +95,14 @@ func (s *Store) unpackLower(ctx context.Context, l v1.Layer, below []string) (st
 	return filepath.Join(o.dir, "upper"), nil
 }
 
-// mount mounts ref, of which chain are the layers, with an upper folder unless it is
-// only to be read.
-func (s *Store) mount(ctx context.Context, ref *Ref, chain []v1.Layer, writable bool) (*overlay, error) {
+// mount mounts ref, with an upper folder unless it is only to be read.
+func (s *Store) mount(ctx context.Context, ref *Ref, writable bool) (*overlay, error) {
 	if ref != nil && ref.lowers != nil {
 		return s.mountOver(ref.lowers, writable)
+	}
+	chain, err := s.Layers(ctx, ref)
+	if err != nil {
+		return nil, err
 	}
 	if err := s.fetch(ctx, chain); err != nil {
 		return nil, err
@@ -149,31 +152,44 @@ func (o *overlay) remove() error {
 	return nil
 }
 
-func (s *Store) changeOverlay(ctx context.Context, parent *Ref, chain []v1.Layer) (*Tree, error) {
-	o, err := s.mount(ctx, parent, chain, true)
+func (s *Store) changeOverlay(ctx context.Context, parent *Ref) (*Tree, error) {
+	o, err := s.mount(ctx, parent, true)
 	if err != nil {
 		return nil, err
 	}
 	return &Tree{Path: o.merged(), store: s, parent: parent, overlay: o}, nil
 }
 
-// commitOverlay packs the upper folder, which then serves as the new layer's lower folder.
-func (t *Tree) commitOverlay(ctx context.Context, name string) (*Ref, error) {
+// commitOverlay ends the mount, and makes its folders those of a new state. The
+// layer is packed when somebody asks for it: that of a stage which others only copy
+// from, or run on, never is.
+func (t *Tree) commitOverlay(name string) (*Ref, error) {
+	if err := t.store.opts.Unmount(t.Path); err != nil {
+		return nil, fmt.Errorf("overlay %s: %w", t.Path, err)
+	}
 	upper := filepath.Join(t.overlay.dir, "upper")
-	changes, err := layer.Upper(ctx, upper, t.overlay.lowers)
+	ref := &Ref{name: name, lowers: append([]string{upper}, t.overlay.lowers...)}
+	ref.pack = func(ctx context.Context) ([]v1.Layer, error) { return t.packOverlay(ctx, ref) }
+	return ref, nil
+}
+
+// packOverlay packs the upper folder, which then serves as the layer's lower folder too.
+func (t *Tree) packOverlay(ctx context.Context, ref *Ref) ([]v1.Layer, error) {
+	upper := ref.lowers[0]
+	changes, err := layer.Upper(ctx, upper, ref.lowers[1:])
 	if err != nil {
 		return nil, fmt.Errorf("overlay %s: %w", t.Path, err)
 	}
-	ref, err := t.add(ctx, name, t.Path, changes)
+	view, err := t.store.mountOver(ref.lowers, false)
 	if err != nil {
 		return nil, err
 	}
-	if err = t.store.opts.Unmount(t.Path); err != nil {
-		return nil, fmt.Errorf("overlay %s: %w", t.Path, err)
+	chain, err := t.add(ctx, ref.name, view.merged(), changes)
+	if err = errors.Join(err, view.remove()); err != nil {
+		return nil, err
 	}
-	ref.lowers = append([]string{upper}, t.overlay.lowers...)
 	id := ""
-	for _, l := range ref.chain {
+	for _, l := range chain {
 		if id, err = chainID(id, l); err != nil {
 			return nil, err
 		}
@@ -185,11 +201,11 @@ func (t *Tree) commitOverlay(ctx context.Context, name string) (*Ref, error) {
 	if t.store.lowers[id] == nil {
 		t.store.lowers[id] = low
 	}
-	return ref, nil
+	return chain, nil
 }
 
 func (s *Store) viewOverlay(ctx context.Context, ref *Ref) (*View, error) {
-	o, err := s.mount(ctx, ref, ref.chain, false)
+	o, err := s.mount(ctx, ref, false)
 	if err != nil {
 		return nil, err
 	}

@@ -81,11 +81,12 @@ type Ref struct {
 	name  string
 	chain []v1.Layer
 
-	// source is set for a state that is a plain folder, such as a build
-	// context; its layer is made when somebody asks for it.
+	// source is set for a state that is a plain folder, such as a build context.
 	source string
-	once   sync.Once
-	err    error
+	// pack is set for a state whose layers are made when somebody asks for them.
+	pack func(context.Context) ([]v1.Layer, error)
+	once sync.Once
+	err  error
 
 	// lowers are the folders that an overlay of the state has, topmost first, if it was
 	// made in one. They hold what no layer tells: the times of folders, and sockets.
@@ -102,7 +103,9 @@ func (s *Store) Image(name string, layers []v1.Layer) *Ref {
 
 // Folder is the state that is the folder dir, which must not change any more.
 func (s *Store) Folder(name, dir string) *Ref {
-	return &Ref{name: name, source: dir}
+	ref := &Ref{name: name, source: dir}
+	ref.pack = func(ctx context.Context) ([]v1.Layer, error) { return s.packFolder(ctx, ref) }
+	return ref
 }
 
 // IsFolder says whether ref is a plain folder, which has no layer unless
@@ -128,8 +131,8 @@ func (s *Store) Layers(ctx context.Context, ref *Ref) ([]v1.Layer, error) {
 	if ref == nil {
 		return nil, nil
 	}
-	if ref.source != "" {
-		ref.once.Do(func() { ref.chain, ref.err = s.packFolder(ctx, ref) })
+	if ref.pack != nil {
+		ref.once.Do(func() { ref.chain, ref.err = ref.pack(ctx) })
 	}
 	return ref.chain, ref.err
 }

@@ -47,14 +47,14 @@ type Tree struct {
 
 // Change gives a root filesystem with the content of parent (nil: an empty one).
 func (s *Store) Change(ctx context.Context, parent *Ref, access Access) (*Tree, error) {
-	chain, err := s.Layers(ctx, parent)
-	if err != nil {
-		return nil, err
-	}
 	// What has been mounted can be so again for little, and knows more than an
 	// outline of its layers: the times of folders, sockets.
 	if s.opts.Mount != nil && (!access.Outline || parent != nil && parent.lowers != nil) {
-		return s.changeOverlay(ctx, parent, chain)
+		return s.changeOverlay(ctx, parent)
+	}
+	chain, err := s.Layers(ctx, parent)
+	if err != nil {
+		return nil, err
 	}
 	f := s.take(parent, access)
 	if f == nil {
@@ -174,7 +174,7 @@ func (s *Store) apply(ctx context.Context, dir string, l v1.Layer, opts layer.Ap
 // paths whose ctime changed although nobody wrote them (sandbox.Result).
 func (t *Tree) Commit(ctx context.Context, id string, moved []string) (*Ref, error) {
 	if t.overlay != nil {
-		return t.commitOverlay(ctx, id)
+		return t.commitOverlay(id)
 	}
 	after, err := layer.Scan(ctx, t.Path, layer.ScanOptions{})
 	if err != nil {
@@ -188,17 +188,19 @@ func (t *Tree) Commit(ctx context.Context, id string, moved []string) (*Ref, err
 	if t.outline {
 		changes = layer.CompareOutline(t.before, after)
 	}
-	ref, err := t.add(ctx, id, t.Path, changes)
+	chain, err := t.add(ctx, id, t.Path, changes)
 	if err != nil {
 		return nil, err
 	}
+	ref := &Ref{name: id, chain: chain}
 	t.store.mu.Lock()
 	t.store.parked[ref] = &folder{path: t.Path, outline: t.outline, index: after}
 	t.store.mu.Unlock()
 	return ref, nil
 }
 
-func (t *Tree) add(ctx context.Context, id, root string, changes []layer.Change) (*Ref, error) {
+// add packs changes of root, and gives the layers of the parent with the new one.
+func (t *Tree) add(ctx context.Context, id, root string, changes []layer.Change) ([]v1.Layer, error) {
 	begin := time.Now()
 	blob, err := t.store.pack(ctx, root, changes)
 	if err != nil {
@@ -212,7 +214,7 @@ func (t *Tree) add(ctx context.Context, id, root string, changes []layer.Change)
 	if err != nil {
 		return nil, err
 	}
-	return &Ref{name: id, chain: append(slices.Clip(chain), blob.Layer())}, nil
+	return append(slices.Clip(chain), blob.Layer()), nil
 }
 
 // Discard drops the tree and its changes.

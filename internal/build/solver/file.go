@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/moby/buildkit/solver/llbsolver/file"
 	"github.com/moby/buildkit/solver/llbsolver/ops"
@@ -44,7 +45,7 @@ func (o *fileOp) run(ctx context.Context, inputs []*snapshot.Ref) ([]*snapshot.R
 		return nil, fmt.Errorf("file operation: %w", err)
 	}
 	manager := file.NewRefManager(&fileManager{refs: refs}, o.vertex.name)
-	outs, err := ops.NewFileOpSolver(nil, &unpacker{Backend: backend}, manager).Solve(ctx, handles, o.file.Actions, nil)
+	outs, err := ops.NewFileOpSolver(nil, &noting{Backend: &unpacker{Backend: backend}, failed: &refs.failed}, manager).Solve(ctx, handles, o.file.Actions, nil)
 	if err != nil {
 		return nil, plain(err)
 	}
@@ -85,4 +86,32 @@ func plain(err error) error {
 		}
 		err = inner
 	}
+}
+
+// noting is a backend that remembers whether something failed.
+type noting struct {
+	fileoptypes.Backend
+	failed *atomic.Bool
+}
+
+func (n *noting) note(err error) error {
+	if err != nil {
+		n.failed.Store(true)
+	}
+	return err
+}
+
+// Mkdir makes a folder.
+func (n *noting) Mkdir(ctx context.Context, m, user, group fileoptypes.Mount, action *pb.FileActionMkDir) error {
+	return n.note(n.Backend.Mkdir(ctx, m, user, group, action))
+}
+
+// Mkfile makes a file.
+func (n *noting) Mkfile(ctx context.Context, m, user, group fileoptypes.Mount, action *pb.FileActionMkFile) error {
+	return n.note(n.Backend.Mkfile(ctx, m, user, group, action))
+}
+
+// Copy copies, or unpacks.
+func (n *noting) Copy(ctx context.Context, src, dest, user, group fileoptypes.Mount, action *pb.FileActionCopy) error {
+	return n.note(n.Backend.Copy(ctx, src, dest, user, group, action))
 }

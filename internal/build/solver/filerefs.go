@@ -2,8 +2,10 @@ package solver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/moby/buildkit/cache"
@@ -22,6 +24,9 @@ type fileRefs struct {
 	solver  *Solver
 	vertex  *vertex
 	outline bool
+	// failed says that an action has ended with an error: FileOpSolver then commits
+	// what there is, for a debugger that nobody will attach.
+	failed atomic.Bool
 
 	mu    sync.Mutex
 	views []*snapshot.View
@@ -91,8 +96,14 @@ func (r *fileRefs) change(ctx context.Context, parent *fileRef) (*snapshot.Tree,
 	return tree, nil
 }
 
+// errFailed is why a tree is not committed.
+var errFailed = errors.New("the file operation has failed")
+
 // commit makes a tree a state.
 func (r *fileRefs) commit(ctx context.Context, tree *snapshot.Tree) (*snapshot.Ref, error) {
+	if r.failed.Load() {
+		return nil, errFailed
+	}
 	ref, err := tree.Commit(ctx, r.vertex.digest.String(), nil)
 	if err != nil {
 		return nil, err

@@ -225,11 +225,8 @@ func (s *Solver) used(v *vertex, inputs []*snapshot.Ref) error {
 	return nil
 }
 
-// tell tells Ready the layers that v has added to a result.
+// tell packs the layers that v has added to a result, and tells Ready.
 func (s *Solver) tell(ctx context.Context, v *vertex, outs []*snapshot.Ref) error {
-	if s.opts.Ready == nil {
-		return nil
-	}
 	for i, ref := range outs {
 		s.mu.Lock()
 		wanted := s.result[edgeKey{v.digest, solver.Index(i)}]
@@ -241,8 +238,8 @@ func (s *Solver) tell(ctx context.Context, v *vertex, outs []*snapshot.Ref) erro
 		if err != nil {
 			return err
 		}
-		if v.op.GetMerge() != nil {
-			continue // its inputs have told theirs
+		if s.opts.Ready == nil || v.op.GetMerge() != nil {
+			continue // a merge's inputs have told theirs
 		}
 		if v.op.GetSource() == nil && len(layers) > 0 {
 			layers = layers[len(layers)-1:]
