@@ -102,11 +102,15 @@ func (b *builder) pushes() []*use {
 		sid: "OptionalFindImage", actions: []string{"ecr:BatchGetImage"},
 		loss: "an image that is there already is pushed again",
 	}
+	create := &use{sid: "CreateRepository", actions: []string{"ecr:CreateRepository"}}
 	for _, d := range s.Build.MergeDigests {
 		merge.add(b.place(d.Repository))
 	}
 	for _, r := range targets(s) {
 		p, isECR := b.place(r)
+		if s.Registry.CreateRepository {
+			create.add(p, isECR)
+		}
 		if r.Host == "" {
 			named.add(p, isECR)
 		} else {
@@ -121,7 +125,7 @@ func (b *builder) pushes() []*use {
 	}
 	merge.drop(index.places)
 	described.drop(named.places)
-	return []*use{push, index, merge, named, described, known}
+	return []*use{push, index, merge, named, described, known, create}
 }
 
 // drop leaves out places that another use has.

@@ -43,10 +43,14 @@ func explain(err error, op string, repo name.Repository) error {
 		p.Fix = fixDenied(answer, pulling, isECR, repo, account, region)
 	case answer.StatusCode == http.StatusUnauthorized:
 		p.Fix = fixUnauthorized(pulling, isECR, repo)
+	case !pulling && (hasCode(answer, transport.BlobUnknownErrorCode) || hasCode(answer, transport.ManifestBlobUnknownErrorCode)):
+		p.Fix = "What the image is made of was there a moment ago, and somebody else (a lifecycle policy?) has deleted it: run the job again."
 	case answer.StatusCode == http.StatusNotFound && pulling:
 		p.Fix = "Check the image's name and tag."
 	case answer.StatusCode == http.StatusNotFound:
 		p.Fix = fixMissing(pulling, isECR, repo, region)
+	case answer.StatusCode == http.StatusTooManyRequests && pulling && repo.RegistryStr() == publicHost:
+		p.Fix = "Set registry-type: public, so that the image is pulled with a login, or pull through a mirror with registry-mirrors."
 	case answer.StatusCode == http.StatusTooManyRequests && pulling:
 		p.Fix = "Log in with registry-credentials, or pull through a mirror with registry-mirrors."
 	case answer.StatusCode == http.StatusTooManyRequests:
@@ -106,6 +110,9 @@ func isClosed(err error) bool {
 
 func fixMissing(pulling, isECR bool, repo name.Repository, region string) string {
 	switch {
+	case pulling && isECR:
+		return "Check the image's name. For a pull-through cache allow " +
+			"ecr:BatchImportUpstreamImage and ecr:CreateRepository to the role, which the first pull of an image needs, and check the rule's prefix."
 	case pulling:
 		return "Check the image's name."
 	case isECR:
@@ -151,9 +158,17 @@ func fixDenied(answer *transport.Error, pulling, isECR bool, repo name.Repositor
 		return fixLogin(pulling, repo, "Set registry-credentials for %s to a login that may write to the repository.")
 	}
 	action := ecrAction(answer.Request)
+	text := answer.Error()
+	switch {
+	case strings.Contains(text, "upstream registry failed"):
+		return "Check the secret of the pull-through cache's rule in AWS Secrets Manager: the registry behind it refuses that login. An official image of Docker Hub is below library/."
+	case pulling && strings.Contains(text, "ecr:BatchImportUpstreamImage"), pulling && strings.Contains(text, "ecr:CreateRepository"):
+		return fixActions([]string{"ecr:BatchImportUpstreamImage", "ecr:CreateRepository"}, repo, account, region) +
+			" The first pull through a cache fetches the image and creates its repository."
+	}
 	fix := fixActions([]string{action}, repo, account, region)
-	if action == "ecr:PutImage" {
-		fix += " ECR answers the same when the repository has reached its quota of images."
+	if action == "ecr:PutImage" && !strings.Contains(text, "not authorized to perform") {
+		fix += " ECR answers the same when the repository has reached its quota of images: then delete old ones (a lifecycle policy does), or ask for a higher quota."
 	}
 	return fix
 }
