@@ -94,7 +94,7 @@ func (c claims) validity(at time.Time) string {
 	return ""
 }
 
-func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 // provider is the identity provider's name in IAM: the issuer without scheme.
 func (c claims) provider() string {

@@ -237,11 +237,11 @@ func (f *failure) skew() string {
 	if f.at.IsZero() {
 		return ""
 	}
-	off := time.Since(f.at).Round(time.Second)
+	off := int(time.Since(f.at).Round(time.Minute) / time.Minute) // AWS bears five
 	if off < 0 {
-		return fmt.Sprintf(": it is %s behind AWS's", -off)
+		return fmt.Sprintf(": it is %d minutes behind AWS's", -off)
 	}
-	return fmt.Sprintf(": it is %s ahead of AWS's", off)
+	return fmt.Sprintf(": it is %d minutes ahead of AWS's", off)
 }
 
 // policyInput is the input that a session policy came from, or empty.

@@ -37,6 +37,8 @@ type fakeSTS struct {
 	// one again and again if forever is set.
 	refusals []refusal
 	forever  bool
+	// refuseOnly refuses this action alone. Empty: both that assume roles.
+	refuseOnly string
 	// caller answers GetCallerIdentity; with a ! before it, it is an error's code.
 	caller string
 
@@ -79,6 +81,9 @@ func (f *fakeSTS) mint(claims map[string]any) (string, error) {
 	defer f.mu.Unlock()
 	f.minted++
 	claims["jti"], claims["exp"] = f.minted, time.Now().Add(5*time.Minute).Unix()
+	if until, set := claims["until"]; set {
+		claims["exp"] = until
+	}
 	payload, err := json.Marshal(claims)
 	if err != nil {
 		return "", err
@@ -125,9 +130,13 @@ func (f *fakeSTS) serve(w http.ResponseWriter, req *http.Request) {
 	f.requests = append(f.requests, request{req.Form.Get("Action"), req.URL.Host, key, req.Form})
 	switch action := req.Form.Get("Action"); action {
 	case "GetCallerIdentity":
+		if len(f.refusals) > 0 && f.refuseOnly == action {
+			f.refuse(w, f.refusals[0])
+			return
+		}
 		f.identity(w)
 	case "AssumeRoleWithWebIdentity", "AssumeRole":
-		if len(f.refusals) > 0 {
+		if len(f.refusals) > 0 && (f.refuseOnly == "" || f.refuseOnly == action) {
 			r := f.refusals[0]
 			if len(f.refusals) > 1 || !f.forever {
 				f.refusals = f.refusals[1:]

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -30,9 +31,6 @@ type refusalCase struct {
 // TestRefusals holds the whole of what a user reads to testdata/NAME.txtar.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	withKeys := func(_ *fakeSTS, o *Options) {
-		o.AccessKeyID, o.SecretAccessKey, o.SessionToken = "AKIA0EXAMPLE", "very-secret-key", "very-secret-token"
-	}
 	claims := func(set map[string]any) func(*fakeSTS, *Options) {
 		return func(f *fakeSTS, o *Options) {
 			o.IDToken = func(_ context.Context, audience string) (string, error) {
@@ -93,6 +91,7 @@ func TestRefusals(t *testing.T) {
 		"not-an-arn":          {set: func(_ *fakeSTS, o *Options) { o.Roles = []string{"arn:aws:iam"} }},
 		"not-a-name":          {set: func(_ *fakeSTS, o *Options) { o.Roles = []string{"role with blanks"} }},
 	}
+	maps.Copy(tests, roleRefusals(t))
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -171,6 +170,11 @@ func rough(took time.Duration) time.Duration {
 		}
 	}
 	return time.Hour
+}
+
+// errReason is why there is no ID token, by who looked for it.
+func errReason() error {
+	return &problem.Error{Op: "request ID token", Err: errors.New("no"), Fix: "Do as the runner says."}
 }
 
 func noToken(err error) func(context.Context, string) (string, error) {

@@ -26,8 +26,8 @@ const (
 	// refused: only a role or policy that IAM is still spreading would change
 	// the answer. Three tries in six seconds.
 	refused
-	// doubtful: the token was too old, the clock off, or a host's name is not
-	// known. Three tries, each with a new token.
+	// doubtful: the token was too old, the clock off, a host's name is not known,
+	// or a proxy not there. Three tries, each with a new token.
 	doubtful
 	// passing: load, network, an identity provider that did not answer.
 	passing
@@ -97,6 +97,9 @@ func (f *failure) judge(err error) verdict {
 		return final
 	}
 	if unknown, ok := errors.AsType[*net.DNSError](err); ok && unknown.IsNotFound {
+		return doubtful
+	}
+	if proxy, ok := errors.AsType[*net.OpError](err); ok && proxy.Op == "proxyconnect" {
 		return doubtful
 	}
 	// The end of a context can only be that of the attempt: try looks at the
