@@ -192,7 +192,7 @@ func TestSessionsEndByTheClockOfAWS(t *testing.T) {
 				client := sts.NewFromConfig(session.Config)
 				for range 60 {
 					wait(t, time.Minute)
-					if _, err := client.GetCallerIdentity(t.Context(), nil); err != nil {
+					if _, err = client.GetCallerIdentity(t.Context(), nil); err != nil {
 						t.Fatal(err)
 					}
 				}

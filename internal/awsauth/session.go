@@ -66,11 +66,11 @@ func Open(ctx context.Context, opts Options) (*Session, error) {
 		return nil, err
 	}
 	if opts.UseExisting {
-		session, err := opts.openExisting(ctx)
+		session, unusable := opts.openExisting(ctx)
 		if session != nil || ctx.Err() != nil || opts.AccessKeyID == "" && len(opts.Roles) == 0 {
-			return session, err
+			return session, unusable
 		}
-		opts.Notice(fmt.Sprintf("the credentials that are there already cannot be used: %v", cause(err)))
+		opts.Notice(fmt.Sprintf("the credentials that are there already cannot be used: %v", cause(unusable)))
 		if err := opts.withoutExisting().checkKnownAccount(); err != nil {
 			return nil, err
 		}

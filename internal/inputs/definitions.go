@@ -87,7 +87,7 @@ const (
 	OutputAWSAccountID              = "aws-account-id"
 	OutputAuthenticatedARN          = "authenticated-arn"
 	OutputAWSAccessKeyID            = "aws-access-key-id"
-	OutputAWSSecretAccessKey        = "aws-secret-access-key"
+	OutputAWSSecretAccessKey        = "aws-secret-access-key" //nolint:gosec // an output's name
 	OutputAWSSessionToken           = "aws-session-token"
 	OutputAWSExpiration             = "aws-expiration"
 	OutputTaskDefinition            = "task-definition"
