@@ -60,6 +60,26 @@ func TestCreate(t *testing.T) {
 	}
 }
 
+// TestTargetsCreate: what is missing is made where it is asked for, once.
+func TestTargetsCreate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAccount(t)
+		a.client.opts.Create = func(repository string) []string { return []string{"latest", repository + "-*"} }
+		uri := must[string](t)(a.client.RepositoryURI(t.Context(), "app"))
+		again := must[string](t)(a.client.RepositoryURI(t.Context(), uri))
+		if n := len(a.Called("ecr", "CreateRepository")); n != 1 || again != uri {
+			t.Errorf("%d repositories were created; %q, then %q", n, uri, again)
+		}
+		if diff := cmp.Diff([]string{"created repository"}, a.events.take()); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+		if r := a.client.settings[uri]; r == nil || r.Immutable("app-1") || !r.Immutable("1.2.3") {
+			t.Errorf("settings: %+v", r)
+		}
+	})
+}
+
 func TestCreateFails(t *testing.T) {
 	t.Parallel()
 	refused := func(code, text string) emulator.Fault {

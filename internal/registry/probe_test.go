@@ -139,7 +139,7 @@ func TestProbeElsewhere(t *testing.T) {
 			want: []string{"check push to reg.example/app", "may write to the repository"},
 		},
 		"nobody": {
-			fault: func(req *http.Request) (*http.Response, error) {
+			fault: func(*http.Request) (*http.Response, error) {
 				return answer(http.StatusUnauthorized, map[string]string{"WWW-Authenticate": "Basic"}, ""), nil
 			},
 			want: []string{"registry-credentials: reg.example=USER:PASSWORD"},
@@ -179,7 +179,7 @@ func TestProbeCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		f := newFake()
-		f.fault = func(req *http.Request) (*http.Response, error) {
+		f.fault = func(*http.Request) (*http.Response, error) {
 			cancel(errors.New("the job was cancelled"))
 			return nil, io.EOF
 		}

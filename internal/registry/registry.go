@@ -39,6 +39,9 @@ type Options struct {
 	// from there with its login. Default: private ECR; ECR Public gets a login
 	// only where something is pushed to it.
 	Public bool
+	// Create gives the tags that a repository gets, or wildcards for them, so that
+	// Targets can create one that ECR lacks. Default: a missing repository is an error.
+	Create func(repository string) (tags []string)
 	// Mask is told each secret before its first use.
 	Mask func(secret string)
 	// Events receives what was moved and what did not need to be. It is called
@@ -62,6 +65,8 @@ const (
 	KindPushed Kind = "pushed"
 	// KindMounted: taken over from another repository of the same registry.
 	KindMounted Kind = "mounted"
+	// KindCreated: a repository that was missing.
+	KindCreated Kind = "created"
 	// KindExists: it was there already.
 	KindExists Kind = "exists"
 )

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/towline/towline/internal/problem"
 )
@@ -29,6 +30,8 @@ type Target struct {
 	// Unread is the refusal of a role that may not look: no failure, as it may
 	// be allowed to push.
 	Unread error
+	// Created: it was missing, and was created.
+	Created bool
 	// Missing: there is no such repository. Err says so, with the remedy.
 	Missing bool
 	// Err is why nothing can go there, a *problem.Error of input "repository".
@@ -148,6 +151,8 @@ func (c *Client) undescribed(ctx context.Context, t *Target, err error) {
 	switch {
 	case ctx.Err() != nil:
 		t.Err = context.Cause(ctx)
+	case errorCode(err) == "RepositoryNotFoundException" && c.opts.Create != nil:
+		*t, t.Err = c.create(ctx, *t)
 	case errorCode(err) == "RepositoryNotFoundException":
 		t.Missing = true
 		t.Err = missingRepository(t.name, t.place, c.opts.ECR.Region(), err)
@@ -235,9 +240,12 @@ func (c *Client) Create(ctx context.Context, missing Target, tags []string) (Tar
 	if ctx.Err() != nil {
 		return missing, context.Cause(ctx)
 	}
-	if errorCode(err) == "RepositoryAlreadyExistsException" {
-		found := c.Targets(ctx, []string{missing.Asked})[0]
-		return found, found.Err
+	theirs := errorCode(err) == "RepositoryAlreadyExistsException"
+	if theirs {
+		var found []Repository
+		if found, err = c.opts.ECR.Repositories(ctx, missing.place, []string{missing.name}); err == nil && len(found) > 0 {
+			made = found[0]
+		}
 	}
 	if err != nil {
 		return missing, c.explainCreate(missing, err)
@@ -247,7 +255,18 @@ func (c *Client) Create(ctx context.Context, missing Target, tags []string) (Tar
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settings[missing.URI] = missing.Settings
+	missing.Created = !theirs
 	return missing, nil
+}
+
+// create makes what Targets has not found, and tells it.
+func (c *Client) create(ctx context.Context, t Target) (Target, error) {
+	start := time.Now()
+	made, err := c.Create(ctx, t, c.opts.Create(t.Asked))
+	if err == nil && made.Created {
+		c.opts.Events(Event{Kind: KindCreated, Object: "repository " + made.name, Repository: made.URI, Duration: time.Since(start)})
+	}
+	return made, err
 }
 
 func (c *Client) explainCreate(missing Target, err error) error {

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/towline/towline/internal/inputs"
-	"github.com/towline/towline/internal/registry"
 )
 
 // ecrHosts are the ECR registries that this step works with, each once: those that
@@ -45,7 +44,7 @@ func (s *Step) ecrHosts(ctx context.Context) ([]string, error) {
 	return distinct(hosts), nil
 }
 
-// logIn logs in to the registries that the inputs name, and gives the logins to
+// logInto logs in to the registries that the inputs name, and gives the logins to
 // later steps if they ask for that.
 func (s *Step) logInto(ctx context.Context) error {
 	if err := s.openRegistry(); err != nil {
@@ -94,38 +93,14 @@ func loginOutput(prefix, host string) string {
 	return prefix + regexp.MustCompile(`[^a-zA-Z0-9_]+`).ReplaceAllString(host, "_")
 }
 
-// createTargets creates the repositories that are missing.
-func (s *Step) createTargets(ctx context.Context, missing []registry.Target) ([]registry.Target, error) {
-	var made []registry.Target
-	var errs []error
-	for _, target := range missing {
-		var tags []string
-		for _, tag := range s.settings.Build.Tags {
-			if tag.Repository.String() == target.Asked {
-				tags = append(tags, tag.Tag)
-			}
+// repositoryTags are the tags that a repository gets: those of the image, and the
+// build cache's.
+func (s *Step) repositoryTags(repository string) []string {
+	tags := []string{"towline-cache-*"}
+	for _, tag := range s.settings.Build.Tags {
+		if tag.Repository.String() == repository {
+			tags = append(tags, tag.Tag)
 		}
-		created, err := s.registry.Create(ctx, target, tags)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		s.did("repository %s was created, nothing was pushed", created.URI)
-		s.report.Say("created", "repository "+created.URI, mutabilityWords(created.Settings))
-		made = append(made, created)
 	}
-	return made, errors.Join(errs...)
-}
-
-// mutabilityWords says how a repository's tags are.
-func mutabilityWords(r *registry.Repository) string {
-	switch {
-	case r == nil || r.TagMutability == "":
-		return ""
-	case r.TagMutability == "IMMUTABLE":
-		return "tags are immutable"
-	case len(r.TagExclusions) > 0:
-		return "tags are immutable except " + strings.Join(r.TagExclusions, ", ")
-	}
-	return "tags can be moved"
+	return tags
 }

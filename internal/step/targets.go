@@ -36,6 +36,9 @@ func (s *Step) openRegistry() error {
 		Transport: s.opts.Transport, Mirrors: s.settings.Registry.RegistryMirrors,
 		Credentials: logins, Tentative: tentative, Public: s.settings.Registry.Public, Mask: s.runner.Mask, Events: s.report.Registry, CacheDir: filepath.Join(dir, "blobs"),
 	}
+	if s.settings.Registry.CreateRepository {
+		opts.Create = s.repositoryTags
+	}
 	if s.session != nil {
 		opts.ECR = registry.NewECR(s.session.Config)
 	}
