@@ -224,8 +224,7 @@ func (s *Step) End(err error) int {
 // cancelled gives a cancellation, or the end of the step's time, its sentence,
 // unless the phase had one.
 func (s *Step) cancelled(err error) error {
-	var known *problem.Error
-	if errors.As(err, &known) {
+	if _, known := errors.AsType[*problem.Error](err); known {
 		return err
 	}
 	s.mu.Lock()

@@ -2,6 +2,7 @@ package step_test
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -118,9 +119,7 @@ func newEnvironment(t *testing.T, set map[string]string) map[string]string {
 	}
 	env := environment(dir, workspace)
 	inputs := defaults()
-	for name, value := range set {
-		inputs[name] = value
-	}
+	maps.Copy(inputs, set)
 	for name, value := range inputs {
 		env["INPUT_"+strings.ToUpper(name)] = value
 	}
