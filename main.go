@@ -16,6 +16,7 @@ import (
 	_ "golang.org/x/crypto/x509roots/fallback" // the action's image has no other CA certificates
 
 	"github.com/towline/towline/internal/build/sandbox"
+	"github.com/towline/towline/internal/permissions"
 	"github.com/towline/towline/internal/rehearse"
 	"github.com/towline/towline/internal/step"
 )
@@ -38,10 +39,14 @@ func main() {
 	os.Exit(command(entry, os.Args[1:], os.Stdout))
 }
 
-// command runs the action's step or, with "rehearse", the same step against the emulator.
+// command runs the action's step; with "rehearse", the same step against the
+// emulator; with "policy" it prints what AWS has to allow for the step.
 func command(entry sandbox.Entry, args []string, stdout io.Writer) int {
 	setenv(variables(entry.Environ))
 	opts := step.Options{Getenv: os.Getenv, Stdout: stdout, Executable: entry.Executable, Warning: entry.Warning}
+	if len(args) > 0 && args[0] == "policy" {
+		return permissions.Run(permissions.Options{Args: args[1:], Getenv: os.Getenv, Stdout: stdout})
+	}
 	if len(args) > 0 && args[0] == "rehearse" {
 		demo, err := fs.Sub(demoFiles, "testdata/demo")
 		if err != nil {

@@ -35,7 +35,7 @@ var rooms = []struct {
 	room
 }{
 	{".", room{
-		imports: []string{"internal/build/sandbox", "internal/rehearse", "internal/step"},
+		imports: []string{"internal/build/sandbox", "internal/permissions", "internal/rehearse", "internal/step"},
 		why:     "main is the story: the step's phases, signals, and becoming a process that a RUN cannot read",
 	}},
 	{"internal/enginetest", room{
@@ -48,6 +48,10 @@ var rooms = []struct {
 	}},
 	{"internal/buildkitd", room{why: "BuildKit's own daemon, for tests"}},
 	{"internal/imagetest", room{why: "images of tests, made, described and compared, whoever built them"}},
+	{"internal/permissions", room{
+		imports: []string{"internal/inputs", "internal/policy", "internal/problem"},
+		why:     "the command that prints policies",
+	}},
 	{"internal/rehearse", room{
 		imports: []string{"internal/emulator", "internal/inputs", "internal/problem", "internal/scratch", "internal/step"},
 		tests:   []string{"internal/build/sandbox"},
