@@ -43,7 +43,7 @@ var rooms = []struct {
 		why:   "sees the program from outside, as the runner does: through the image, the wire and the log",
 	}},
 	{"internal/conformance", room{
-		tests: []string{"internal/build", "internal/build/dockerfile", "internal/build/sandbox", "internal/buildkitd", "internal/imagetest"},
+		tests: []string{"internal/build", "internal/build/dockerfile", "internal/build/progress", "internal/build/sandbox", "internal/buildkitd", "internal/imagetest"},
 		why:   "what build makes of a Dockerfile, against what BuildKit makes of it",
 	}},
 	{"internal/buildkitd", room{why: "BuildKit's own daemon, for tests"}},

@@ -170,7 +170,8 @@ type history struct {
 
 // alignHistory makes as many entries own a layer as there are layers, as
 // BuildKit's exporter does, and gives every entry a time: that of its layer, or
-// of the entry before it. Surplus entries own none, and surplus layers get an entry.
+// of the entry before it, or else of the first layer. Surplus entries own none,
+// and surplus layers get an entry.
 func alignHistory(entries []history, layers []v1.Layer, at clock) []history {
 	out := make([]history, 0, len(entries))
 	owned := 0
@@ -186,6 +187,9 @@ func alignHistory(entries []history, layers []v1.Layer, at clock) []history {
 			e.Created = &made
 		case last != nil:
 			e.Created = last
+		case len(layers) > 0:
+			made := at.of(layers[0])
+			e.Created = &made
 		default:
 			now := at.now.UTC()
 			e.Created = &now
