@@ -48,6 +48,9 @@ type Fetcher interface {
 // RunOptions are settings of all RUN steps.
 type RunOptions = dockerfile.RunOptions
 
+// Compression is how layers are packed.
+type Compression = layer.Compression
+
 // Keys are the ssh keys of one id.
 type Keys = keys.Set
 
@@ -113,6 +116,9 @@ type Options struct {
 	// which a folder does not. It is the build argument SOURCE_DATE_EPOCH too.
 	// Default: times as they are.
 	SourceDateEpoch string
+	// Compression is how new layers are packed; those of a base stay as they are.
+	// Default: gzip.
+	Compression Compression
 	// Now tells the time that is written into the image. Default: time.Now.
 	Now func() time.Time
 }
@@ -164,7 +170,7 @@ func Build(ctx context.Context, opts Options) (*Result, error) {
 // storeOptions keeps snapshots as overlays where RUN steps have namespaces and
 // overlays can be mounted, and as plain folders otherwise.
 func storeOptions(opts Options) (snapshot.Options, error) {
-	o := snapshot.Options{Dir: opts.Dir, Progress: opts.Progress}
+	o := snapshot.Options{Dir: opts.Dir, Compression: opts.Compression, Progress: opts.Progress}
 	if seconds, err := strconv.ParseInt(opts.SourceDateEpoch, 10, 64); err == nil {
 		epoch := time.Unix(seconds, 0).UTC()
 		o.SourceDateEpoch = &epoch

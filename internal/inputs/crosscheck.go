@@ -72,7 +72,7 @@ func definitionInputs() []string {
 
 // buildInputs are those that only mean something to a build.
 func buildInputs() []string {
-	return []string{"context", "file", "target", "build-args", "labels", "secrets", "secret-envs", "secret-files", "build-contexts", "ssh", "platforms", "outputs", "call", "source-date-epoch"}
+	return []string{"context", "file", "target", "build-args", "labels", "secrets", "secret-envs", "secret-files", "build-contexts", "ssh", "platforms", "outputs", "compression", "call", "source-date-epoch"}
 }
 
 // checkMerge refuses what does not go with "merge-digests".

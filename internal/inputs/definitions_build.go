@@ -32,6 +32,10 @@ func resultDefinitions() []Definition {
 			Description: "Latest time in the image's new layers and configuration, for builds that give the same digest again: seconds since 1970, `commit` for the time of the commit that is checked out, or `context` for that of a Git or HTTP context. Default: SOURCE_DATE_EPOCH in the environment.",
 		},
 		{
+			Name: "compression", Group: groupBuild, Default: CompressionGzip,
+			Description: "How the image's new layers are packed: `gzip`, which everything reads, or `zstd`, which is smaller and faster to unpack. ECR, Fargate, containerd and Docker since 23 read both. The level is an attribute of `outputs`.",
+		},
+		{
 			Name: "call", Group: groupBuild, Default: CallBuild,
 			Description: "What to ask of the Dockerfile: `build`; or, in place of all that, `check` to have it linted, `outline` for its arguments, `targets` for its stages.",
 		},

@@ -45,6 +45,8 @@ type imageOutput struct {
 	push            *bool
 	names           []string
 	manifests       Manifests
+	// compressions are those of all lines.
+	compressions []Compression
 }
 
 const outputsForm = "Write lines of type=oci|docker|tar|local,dest=PATH or type=image,ATTRIBUTE=VALUE,...; quote an attribute that has a comma in it."
@@ -58,6 +60,7 @@ func (p *parser) outputs(b *Build) imageOutput {
 		}
 	}
 	b.Manifests = image.manifests
+	p.compression(b, image.compressions)
 	return image
 }
 
@@ -72,7 +75,9 @@ func (p *parser) outputLine(b *Build, image *imageOutput, line string) error {
 		if image.given {
 			return errors.New("the image has a line already")
 		}
+		wanted := image.compressions
 		*image = o.image(kind)
+		image.compressions = append(wanted, o.packed)
 	case "oci", "docker", "tar", "local":
 		export := o.export(kind)
 		if export.Dest != "" {
@@ -82,6 +87,7 @@ func (p *parser) outputLine(b *Build, image *imageOutput, line string) error {
 			o.problems = append(o.problems, fmt.Errorf("%s is another line's dest", export.Dest))
 		}
 		b.Exports = append(b.Exports, export)
+		image.compressions = append(image.compressions, o.packed)
 	case "":
 		return errors.New("no type")
 	default:
@@ -126,6 +132,7 @@ type outputAttributes struct {
 	values   map[string]string
 	used     map[string]bool
 	problems []error
+	packed   Compression
 }
 
 func (o *outputAttributes) text(key string) string {
@@ -208,12 +215,7 @@ func (o *outputAttributes) manifests() Manifests {
 	if oci := o.flag("oci-mediatypes"); oci != nil {
 		m.DockerTypes = !*oci
 	}
-	if v := o.text("compression"); v != "" && v != "gzip" {
-		o.problems = append(o.problems, fmt.Errorf("compression=%s: this version compresses with gzip", v))
-	}
-	if v := o.text("compression-level"); v != "" {
-		o.problems = append(o.problems, fmt.Errorf("compression-level=%s: this version has one level", v))
-	}
+	o.packed = o.compression()
 	if isTrue(o.flag("force-compression")) {
 		o.problems = append(o.problems, errors.New("force-compression=true: the layers of a base image stay as they are"))
 	}

@@ -89,6 +89,10 @@ func TestParseResult(t *testing.T) {
 			s.Build.Run = Run{AddHosts: []string{"db=10.0.0.1", "v6=::1", "old=::2"}, Network: "host", ShmSize: 1 << 30, Ulimits: []string{"nofile=10:20", "core=0"}}
 			s.Build.NoCache, s.Build.NoCacheStages = true, []string{"a", "b", "c"}
 		}},
+		"zstd": {values{"compression": "zstd"}, func(s *Settings) { s.Build.Compression.Kind = "zstd" }},
+		"a level of zstd": {values{"outputs": "type=image,push=true,compression=zstd,compression-level=19"}, func(s *Settings) {
+			s.Build.Compression = Compression{Kind: "zstd", Level: 19}
+		}},
 		"the commit's time": {values{"source-date-epoch": "commit"}, func(s *Settings) { s.Build.SourceDateEpoch = "commit" }},
 		"a time":            {values{"source-date-epoch": "1700000000"}, func(s *Settings) { s.Build.SourceDateEpoch = "1700000000" }},
 		"a question":        {values{"call": "outline", "service": "web"}, func(s *Settings) { s.Build.Call, s.Deployment.Service = "outline", "web" }},
@@ -127,8 +131,15 @@ func TestParseResultMistakes(t *testing.T) {
 		"two images":             {values{"outputs": "type=image\ntype=registry"}, []string{"the image has a line already"}},
 		"twice":                  {values{"outputs": "type=oci,dest=x,dest=y"}, []string{"dest stands twice"}},
 		"neither true nor false": {values{"outputs": "type=image,push=maybe"}, []string{"push=maybe"}},
-		"zstd":                   {values{"outputs": "type=oci,dest=x,compression=zstd"}, []string{"compression=zstd", "gzip"}},
-		"a level":                {values{"outputs": "type=oci,dest=x,compression-level=9"}, []string{"compression-level=9"}},
+		"a compression":          {values{"outputs": "type=oci,dest=x,compression=lz4"}, []string{"compression=lz4", "gzip or zstd"}},
+		"estargz":                {values{"compression": "estargz"}, []string{`"compression" is "estargz"`, "gzip, zstd"}},
+		"a level":                {values{"outputs": "type=oci,dest=x,compression-level=23"}, []string{"compression-level=23"}},
+		"a level of gzip":        {values{"outputs": "type=oci,dest=x,compression-level=10"}, []string{"gzip has 9 levels"}},
+		"two compressions":       {values{"outputs": "type=oci,dest=x,compression=zstd\ntype=image,compression=gzip"}, []string{"two ways"}},
+		"two levels":             {values{"outputs": "type=oci,dest=x,compression-level=1\ntype=image,compression-level=2"}, []string{"two ways"}},
+		"input and line":         {values{"compression": "zstd", "outputs": "type=oci,dest=x,compression=gzip"}, []string{"two ways"}},
+		"zstd for docker":        {values{"compression": "zstd", "outputs": "type=docker,dest=x"}, []string{"no zstd", "type=oci"}},
+		"zstd, Docker's types":   {values{"outputs": "type=image,compression=zstd,oci-mediatypes=false"}, []string{"no zstd"}},
 		"force":                  {values{"outputs": "type=oci,dest=x,force-compression=true"}, []string{"force-compression"}},
 		"annotations of Docker":  {values{"outputs": "type=docker,dest=x,annotation.a=b"}, []string{"has no annotations"}},
 		"annotations, types":     {values{"platforms": "linux/amd64,linux/arm64", "outputs": "type=oci,dest=x,oci-mediatypes=false,annotation-index.a=b"}, []string{"manifests only"}},

@@ -38,7 +38,7 @@ func defaults() Settings {
 		},
 		Registry: Registry{RegistryCredentials: map[string]Login{}, RegistryMirrors: map[string]string{}},
 		Build: Build{
-			Context: "/github/workspace", File: "/github/workspace/Dockerfile", Platforms: []string{"linux/" + runtime.GOARCH}, Sandbox: "auto", Call: "build",
+			Context: "/github/workspace", File: "/github/workspace/Dockerfile", Platforms: []string{"linux/" + runtime.GOARCH}, Sandbox: "auto", Call: "build", Compression: Compression{Kind: "gzip"},
 			Contexts: map[string]string{}, SSH: map[string]SSHKeys{}, GitHubHost: "github.com", BuildArgs: map[string]string{}, Labels: map[string]string{}, Secrets: map[string][]byte{}, SecretFiles: map[string]string{},
 		},
 		RunTask:    RunTask{StartedBy: "towline-77-2", WaitForTaskStopped: true},

@@ -109,6 +109,8 @@ type Build struct {
 	Annotations []Annotation
 	// Exports are written into the workspace.
 	Exports []Export
+	// Compression is how new layers are packed.
+	Compression Compression
 	// SourceDateEpoch is a Unix time, EpochCommit, EpochContext or empty.
 	SourceDateEpoch string
 	// Call is one of the Call constants.

@@ -25,7 +25,8 @@ func (s *Step) buildOptions(dir string, box sandbox.Sandbox) build.Options {
 		Run: build.RunOptions{
 			AddHosts: b.Run.AddHosts, Network: b.Run.Network, ShmSize: b.Run.ShmSize, Ulimits: b.Run.Ulimits,
 		},
-		NoCache: b.NoCache, NoCacheStages: b.NoCacheStages, SourceDateEpoch: s.epoch,
+		Compression: build.Compression{Zstd: b.Compression.Kind == inputs.CompressionZstd, Level: b.Compression.Level},
+		NoCache:     b.NoCache, NoCacheStages: b.NoCacheStages, SourceDateEpoch: s.epoch,
 		Images: images{s.registry}, Sandbox: box, Dir: filepath.Join(dir, "build"), Progress: s.report.Build,
 	}
 }

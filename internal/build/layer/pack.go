@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,6 +14,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/pgzip"
 )
 
@@ -37,9 +39,47 @@ type Blob struct {
 	MediaType types.MediaType
 }
 
-// Pack writes the changes of the folder root as a gzip-compressed layer into
-// a file in dir, named by its digest, in bounded memory. Without changes it is
-// the empty layer.
+// Compression says how layers are packed. The zero value is gzip at its default level.
+type Compression struct {
+	// Zstd packs with zstd (RFC 8878) instead of gzip.
+	Zstd bool
+	// Level is 1 to 9 for gzip and 1 to 22 for zstd, of which four are told apart:
+	// 1 and 2, 3 to 5, 6 to 9, and above. 0 is the default: 6 for gzip, 3 for zstd.
+	Level int
+}
+
+// writer packs what is written to it into w.
+func (c Compression) writer(w io.Writer) (io.WriteCloser, error) {
+	if c.Zstd {
+		// One block after the other: the bytes must not depend on the machine.
+		opts := []zstd.EOption{zstd.WithEncoderConcurrency(1)}
+		if c.Level != 0 {
+			opts = append(opts, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(c.Level)))
+		}
+		return zstd.NewWriter(w, opts...)
+	}
+	level := c.Level
+	if level == 0 {
+		level = gzip.DefaultCompression
+	}
+	gz, err := pgzip.NewWriterLevel(w, level)
+	if err != nil {
+		return nil, err
+	}
+	return gz, gz.SetConcurrency(gzipBlock, gzipBlocks)
+}
+
+// form is the extension of a packed layer's file, and its media type.
+func (c Compression) form() (string, types.MediaType) {
+	if c.Zstd {
+		return ".tar.zst", types.OCILayerZStd
+	}
+	return ".tar.gz", types.OCILayer
+}
+
+// Pack writes the changes of the folder root as a compressed layer into a file in
+// dir, named by its digest, in bounded memory. Without changes it is the empty
+// layer.
 func Pack(ctx context.Context, dir, root string, changes []Change, opts WriteOptions) (_ *Blob, err error) {
 	f, err := os.CreateTemp(dir, "layer-*.tmp")
 	if err != nil {
@@ -52,12 +92,12 @@ func Pack(ctx context.Context, dir, root string, changes []Change, opts WriteOpt
 		}
 	}()
 	tarSum, fileSum := sha256.New(), sha256.New()
-	gz := pgzip.NewWriter(io.MultiWriter(f, fileSum))
-	if err = gz.SetConcurrency(gzipBlock, gzipBlocks); err != nil {
+	packer, err := opts.Compression.writer(io.MultiWriter(f, fileSum))
+	if err != nil {
 		return nil, fmt.Errorf("layer file: %w", err)
 	}
-	files, err := Write(ctx, io.MultiWriter(gz, tarSum), root, changes, opts)
-	if err = errors.Join(err, gz.Close()); err != nil {
+	files, err := Write(ctx, io.MultiWriter(packer, tarSum), root, changes, opts)
+	if err = errors.Join(err, packer.Close()); err != nil {
 		return nil, Full(err, dir)
 	}
 	info, err := f.Stat()
@@ -67,8 +107,9 @@ func Pack(ctx context.Context, dir, root string, changes []Change, opts WriteOpt
 	if err = f.Close(); err != nil {
 		return nil, fmt.Errorf("layer file: %w", err)
 	}
-	b := &Blob{DiffID: sumOf(tarSum), Digest: sumOf(fileSum), Size: info.Size(), Files: files}
-	b.Path = filepath.Join(dir, b.Digest.Hex+".tar.gz")
+	extension, mediaType := opts.Compression.form()
+	b := &Blob{DiffID: sumOf(tarSum), Digest: sumOf(fileSum), Size: info.Size(), Files: files, MediaType: mediaType}
+	b.Path = filepath.Join(dir, b.Digest.Hex+extension)
 	if err = os.Rename(f.Name(), b.Path); err != nil {
 		return nil, fmt.Errorf("layer file: %w", err)
 	}

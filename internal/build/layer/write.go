@@ -20,6 +20,8 @@ import (
 type WriteOptions struct {
 	// SourceDateEpoch clamps later modification times to it. Default: none.
 	SourceDateEpoch *time.Time
+	// Compression is how Pack packs the tar. Write does not.
+	Compression Compression
 }
 
 // Write writes the changes of the folder root as a layer tar and counts its

@@ -36,6 +36,8 @@ type Options struct {
 	IgnoreOwner bool
 	// SourceDateEpoch clamps the times in layers. Default: times as they are.
 	SourceDateEpoch *time.Time
+	// Compression is how layers are packed.
+	Compression layer.Compression
 	// Fetch downloads the layers among a chain that are still in a registry, side
 	// by side, before they are read one after the other; it may be nil.
 	Fetch func(ctx context.Context, layers ...v1.Layer) error
@@ -161,7 +163,7 @@ func (s *Store) Clamp(epoch time.Time) {
 func (s *Store) WriteOptions() layer.WriteOptions {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return layer.WriteOptions{SourceDateEpoch: s.opts.SourceDateEpoch}
+	return layer.WriteOptions{SourceDateEpoch: s.opts.SourceDateEpoch, Compression: s.opts.Compression}
 }
 
 func (s *Store) pack(ctx context.Context, root string, changes []layer.Change) (*layer.Blob, error) {
