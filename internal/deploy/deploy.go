@@ -21,8 +21,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 
@@ -47,7 +45,8 @@ const (
 type Options struct {
 	// Config holds credentials, region, HTTP client and endpoints.
 	Config aws.Config
-	// Attempts is how often a call is tried. Default: 8.
+	// Attempts is how often a call is tried; one that ECS refuses because the
+	// account makes too many calls is tried far longer. Default: 8.
 	Attempts int
 	// Cluster is a name or an ARN. Default: the cluster in Service's ARN, else
 	// "default".
@@ -102,12 +101,7 @@ func New(opts Options) *Client {
 		opts:    opts,
 		cluster: cluster,
 		ecs: ecs.NewFromConfig(opts.Config, func(o *ecs.Options) {
-			o.Retryer = retry.NewStandard(func(s *retry.StandardOptions) {
-				s.MaxAttempts = opts.Attempts
-				// The SDK's own limit of retries is for many calls side by side:
-				// ours come one by one, and it would end a watch that is throttled.
-				s.RateLimiter = ratelimit.None
-			})
+			o.Retryer = newRetryer(opts.Attempts, nil)
 		}),
 		logs:   cloudwatchlogs.NewFromConfig(opts.Config),
 		denied: map[string]bool{}, failing: map[string]int{},
@@ -181,7 +175,7 @@ func (c *Client) Deploy(ctx context.Context, arn string) (Outcome, error) {
 	if err != nil {
 		out := d.outcome(c, "", "")
 		if d.uncertain {
-			out.Status = StatusStarted
+			out.Status, out.Reason = StatusStarted, "it is not known whether the deployment has begun"
 		}
 		return out, err
 	}
@@ -233,10 +227,14 @@ func (c *Client) await(ctx context.Context, f *follower) (verdict, error) {
 	waiting, cancel := context.WithTimeoutCause(ctx, c.opts.WaitLimit, limit)
 	defer cancel()
 	v, err := f.follow(waiting)
-	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
-		return verdict{status: StatusTimedOut, reason: limit.Error()}, nil
+	if err == nil || ctx.Err() != nil || waiting.Err() == nil {
+		return v, err
 	}
-	return v, err
+	// It may have ended since the last look.
+	if last, err := f.lookWithin(ctx); err == nil && last.status != "" {
+		return last, nil
+	}
+	return verdict{status: StatusTimedOut, reason: limit.Error()}, nil
 }
 
 // lost is the end when ECS's answers ceased.

@@ -10,6 +10,10 @@ import (
 	"github.com/towline/towline/internal/problem"
 )
 
+// explainLimit bounds the last look at what failed: it takes a moment, unless
+// ECS refuses reads.
+const explainLimit = 2 * time.Minute
+
 // told is what is known about why a deployment did not succeed.
 type told struct {
 	explanation
@@ -19,7 +23,7 @@ type told struct {
 // explain gathers why tasks failed, after a last look at them.
 func (f *follower) explain(ctx context.Context, v verdict) told {
 	if v.status == StatusFailed || v.status == StatusRolledBack || v.status == StatusTimedOut {
-		last, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("no more time to look at failed tasks"))
+		last, cancel := context.WithTimeoutCause(ctx, explainLimit, errors.New("no more time to look at failed tasks"))
 		defer cancel()
 		for range logLooks {
 			f.tasks.look(last)

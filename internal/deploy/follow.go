@@ -17,11 +17,11 @@ const (
 	// one after that: the end of a deployment is to be seen within 3 seconds at
 	// first. ECS's service deployments may be read 20 times a second in a whole
 	// account.
-	early, usual = 2400 * time.Millisecond, 5 * time.Second
+	early, usual = 2500 * time.Millisecond, 5 * time.Second
 	watchful     = 10*time.Minute + 30*time.Second
-	// every is at how many early looks, in turn, the service and the stopped
-	// tasks are read: a service deployment's own state is enough for the others.
-	every = 2
+	// At every so many early looks the service and the stopped tasks are read:
+	// a service deployment's own state is enough for the others.
+	everyService, everyTasks = 2, 3
 	// blindLooks is how many looks may give nothing to judge by.
 	blindLooks = 12
 	// mostMisses is how many looks in a row may fail, each already tried
@@ -62,7 +62,7 @@ type follower struct {
 }
 
 func newFollower(c *Client, d *deployment) *follower {
-	return &follower{c: c, d: d, tasks: newTaskWatch(c, d)}
+	return &follower{c: c, d: d, service: d.answer, tasks: newTaskWatch(c, d)}
 }
 
 // follow looks until the deployment is over. The error is ctx's cause, or why
@@ -70,6 +70,7 @@ func newFollower(c *Client, d *deployment) *follower {
 func (f *follower) follow(ctx context.Context) (verdict, error) {
 	misses := 0
 	for {
+		begun := time.Now()
 		v, err := f.lookWithin(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -88,7 +89,7 @@ func (f *follower) follow(ctx context.Context) (verdict, error) {
 			f.c.emit(Notice{Message: "ECS does not answer, asking again: " + firstLine(err)})
 		}
 		if f.early() {
-			pause(ctx, early, 0.1)
+			pause(ctx, max(early-time.Since(begun), early/5), 0.1)
 		} else {
 			pause(ctx, usual, 0.2)
 		}
@@ -143,7 +144,7 @@ func (f *follower) look(ctx context.Context) (verdict, error) {
 	if v.rolling {
 		f.rolling = true
 		f.why = firstOf(f.why, v.reason)
-		f.announce(v.reason, true)
+		f.announce(firstOf(v.reason, "it was asked for (StopServiceDeployment)"), true)
 	}
 	if v.status == StatusRolledBack && (snap.state == nil || v.reason == "") {
 		v.reason = firstOf(f.why, v.reason) // the deployments tell it only at first
@@ -165,13 +166,16 @@ func (f *follower) read(ctx context.Context, turn int) (state *ecstypes.ServiceD
 		}
 	}
 	ends := state == nil || state.Status != ecstypes.ServiceDeploymentStatusPending && state.Status != ecstypes.ServiceDeploymentStatusInProgress
-	if f.service == nil || ends || turn%every == 0 || !f.early() {
+	due := f.service == nil || turn > 0 && turn%everyService == 0 || !f.early()
+	if due || ends && turn > 0 {
 		s, err := f.c.describe(ctx)
-		if err != nil {
+		switch {
+		case err == nil:
+			f.service, f.d.desired = s, int(s.DesiredCount)
+			f.tellEvents(s)
+		case f.service == nil || state == nil || !isPassing(err) || ends && state.Status != ecstypes.ServiceDeploymentStatusSuccessful:
 			return nil, err
 		}
-		f.service, f.d.desired = s, int(s.DesiredCount)
-		f.tellEvents(s)
 	}
 	if f.d.arn == "" {
 		return f.state(ctx, f.service)
@@ -186,7 +190,7 @@ func (f *follower) lookAtTasks(ctx context.Context, turn int, v verdict) {
 	if ours := named(f.service, f.d.id); ours != nil {
 		failures = int(ours.FailedTasks)
 	}
-	if turn%every == 1 || !f.early() || v.status != "" || failures != f.failures {
+	if turn%everyTasks == everyTasks-1 || !f.early() || v.status != "" || failures != f.failures {
 		f.failures = failures
 		f.tasks.look(ctx)
 	}
@@ -249,7 +253,7 @@ func (f *follower) tellWaiting(s *ecstypes.Service, state *ecstypes.ServiceDeplo
 		w.Running, w.Pending, w.Desired = int(t.RunningTaskCount), int(t.PendingTaskCount), int(t.RequestedTaskCount)
 	}
 	f.runs = fmt.Sprintf("%d of %s running", w.Running, plural(w.Desired, "task"))
-	if v.status != "" || w == f.last && time.Since(f.lastAt) < quiet {
+	if v.status == StatusSucceeded || w == f.last && time.Since(f.lastAt) < quiet {
 		return
 	}
 	f.last, f.lastAt = w, time.Now()

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -131,6 +132,9 @@ func judgeRollout(d *deployment, s snapshot) verdict {
 func judgeReplaced(d *deployment, s snapshot, ours, now *ecstypes.Deployment) verdict {
 	why, rolledBack := rollbackSign(d, s, ours, now)
 	switch {
+	case !rolledBack && !s.rolling && completed(d, s.events):
+		// Somebody deployed again between two looks.
+		return verdict{status: StatusSucceeded, state: string(ecstypes.DeploymentRolloutStateCompleted)}
 	case rolledBack || s.rolling:
 	case isOlder(now, d) && !s.impatient:
 		return verdict{state: "IN_PROGRESS", odd: true}
@@ -173,6 +177,13 @@ func rollbackSign(d *deployment, s snapshot, ours, now *ecstypes.Deployment) (st
 		}
 	}
 	return "", false
+}
+
+// completed looks for ECS's statement that our deployment was completed.
+func completed(d *deployment, events []string) bool {
+	return slices.ContainsFunc(events, func(e string) bool {
+		return strings.Contains(e, "(deployment "+d.id+") deployment completed")
+	})
 }
 
 func replacedBy(now *ecstypes.Deployment) string {

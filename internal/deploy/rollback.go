@@ -32,6 +32,9 @@ func (f *follower) rollBack(ctx context.Context, v verdict) verdict {
 			return end
 		}
 	}
+	if last, err := f.lookWithin(ctx); err == nil && last.status == StatusSucceeded {
+		return last // it has succeeded since
+	}
 	back, err := f.goBack(ctx)
 	if err != nil {
 		v.sequel = "not rolled back: " + firstLine(err)

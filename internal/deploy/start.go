@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
@@ -38,6 +36,8 @@ type deployment struct {
 	// before and events are the service deployments and service events that
 	// were there before ours: none of them is ours.
 	before, events map[string]bool
+	// answer is ECS's answer to our update, or nil.
+	answer *ecstypes.Service
 }
 
 func (d *deployment) outcome(c *Client, status Status, reason string) Outcome {
@@ -76,6 +76,7 @@ func (c *Client) start(ctx context.Context, before *ecstypes.Service, arn string
 		return d, c.lost(d, errors.New("the answer of ECS holds no PRIMARY deployment"))
 	}
 	d.take(after, now)
+	d.answer = after
 	if was := primary(before); was != nil && aws.ToString(was.Id) == d.id {
 		if runs := aws.ToString(now.TaskDefinition); runs != arn {
 			d.uncertain = true
@@ -234,13 +235,11 @@ func (c *Client) update(ctx context.Context, d *deployment, before *ecstypes.Ser
 
 // onlyThrottling retries nothing but refusals that say "too many calls".
 func onlyThrottling(o *ecs.Options) {
-	tries := o.Retryer.MaxAttempts()
-	o.Retryer = retry.NewStandard(func(s *retry.StandardOptions) {
-		s.MaxAttempts, s.RateLimiter = tries, ratelimit.None
-		s.Retryables = []retry.IsErrorRetryable{retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
-			return aws.BoolTernary(isThrottled(err))
-		})}
-	})
+	tries := attempts
+	if p, ours := o.Retryer.(patient); ours {
+		tries = p.attempts
+	}
+	o.Retryer = newRetryer(tries, isThrottled)
 }
 
 // tookEffect asks whether the service is being moved to arn by a deployment

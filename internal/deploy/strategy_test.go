@@ -308,3 +308,26 @@ func TestResume(t *testing.T) {
 		})
 	}
 }
+
+// truth is what ECS itself says of the service's newest deployment.
+type truth struct {
+	arn, status       string
+	created, finished time.Time
+}
+
+// state asks ECS, past all faults.
+func (a *arena) state(t *testing.T) truth {
+	t.Helper()
+	all := a.states(t)
+	return all[len(all)-1]
+}
+
+// states are all service deployments, oldest first.
+func (a *arena) states(t *testing.T) []truth {
+	t.Helper()
+	var all []truth
+	for _, d := range a.cloud.Deployments("shop", "web") {
+		all = append(all, truth{d.ARN, d.Status, d.Created, d.Finished})
+	}
+	return all
+}

@@ -20,6 +20,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
@@ -53,6 +54,9 @@ type Options struct {
 	// ClockAhead is how far the clocks of AWS and GitHub are ahead of this
 	// machine's: requests are signed and sessions end by theirs.
 	ClockAhead time.Duration
+	// Busy is how many calls others make to ECS for each that it allows: with 10,
+	// a random one of eleven calls gets through, the others are throttled.
+	Busy float64
 	// Seed tells apart the identifiers, keys and passwords of two clouds. Two
 	// clouds with the same seed that are asked the same give the same ones.
 	Seed uint64
@@ -69,6 +73,7 @@ type Cloud struct {
 	apis   map[string]api
 
 	mu        sync.Mutex
+	dice      *rand.Rand
 	serial    map[string]int
 	providers map[string]Provider
 	roles     map[string]*role
@@ -111,6 +116,7 @@ func New(opts Options) *Cloud {
 		passwords: map[string]*password{},
 		managed:   map[string]*policyDocument{},
 		packed:    packedLimit,
+		dice:      rand.New(rand.NewPCG(opts.Seed, 1)), //nolint:gosec // to be repeatable, not to be secret
 		logs:      map[string]*logGroup{},
 
 		secrets: map[string]*secret{}, parameters: map[string]time.Time{}, instances: map[string][]instance{},

@@ -104,6 +104,9 @@ func (c *Cloud) serveJSON(w http.ResponseWriter, r *http.Request) {
 		if err = c.authorize(q, api.service, op); err != nil {
 			return err
 		}
+		if api.service == "ecs" && c.opts.Busy > 0 && c.dice.Float64() > 1/(1+c.opts.Busy) {
+			return refuse("ThrottlingException", "Rate exceeded")
+		}
 		out, err := op.serve(q)
 		if err != nil {
 			return err

@@ -40,7 +40,7 @@ func deploymentDefinitions() []Definition {
 		},
 		{
 			Name: "max-retries", Group: groupDeployment, Default: "7",
-			Description: "How often a call to ECS is tried again, 0 to 50. An update whose answer was lost is looked for first, never blindly repeated.",
+			Description: "How often a call to ECS is tried again, 0 to 50; when ECS says that the account makes too many calls, 20 times as often. An update whose answer was lost is looked for first, never blindly repeated.",
 		},
 		{
 			Name: "wait-for-service-stability", Group: groupDeployment, Default: "true",
