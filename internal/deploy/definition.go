@@ -68,7 +68,7 @@ func (c *Client) Register(ctx context.Context, current, wanted taskdef.Document,
 		c.emit(Registered{ARN: currentARN})
 		return currentARN, false, nil
 	}
-	if err := wanted.Check(); err != nil {
+	if err = wanted.Check(); err != nil {
 		return "", false, err
 	}
 	request, err := wanted.Request()

@@ -64,11 +64,8 @@ func (c *Client) RunTask(ctx context.Context, t Task) (arn string, err error) {
 	if err != nil {
 		return "", err
 	}
-	begin := time.Now()
 	if arn, err = c.launch(ctx, t, request); err != nil {
-		if arn = c.launched(ctx, t, begin, err); arn == "" {
-			return "", err
-		}
+		return "", err
 	}
 	r := &taskRun{c: c, t: t, arn: arn}
 	c.emit(TaskStarted{TaskID: r.id(), TaskDefinitionARN: t.DefinitionARN, ConsoleURL: c.taskURL(arn)})
@@ -94,11 +91,32 @@ func (c *Client) RunTask(ctx context.Context, t Task) (arn string, err error) {
 
 // launch calls RunTask. A nil error comes with an ARN.
 func (c *Client) launch(ctx context.Context, t Task, request []byte) (string, error) {
+	begin := time.Now()
 	var answer []byte
 	_, err := c.ecs.RunTask(ctx, &ecs.RunTaskInput{TaskDefinition: aws.String(t.DefinitionARN)}, verbatim(request, &answer))
-	if err != nil {
-		return "", c.runProblem(t, err)
+	if err == nil {
+		return c.answered(t, answer)
 	}
+	arn, asked := c.launched(ctx, t, begin, err)
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	switch {
+	case arn != "":
+		return arn, nil
+	case asked != nil:
+		return "", &problem.Error{
+			Op: c.runOp(t), Err: fmt.Errorf("it is not known whether the task was started: %w", errors.Join(err, asked)),
+			Fix: fmt.Sprintf("Nothing was deployed. Look for it: aws ecs list-tasks%s --cluster %s --started-by %s", c.regionFlag(), c.clusterName(), t.StartedBy),
+		}
+	case ctx.Err() != nil:
+		return "", &problem.Error{Op: c.runOp(t), Err: fmt.Errorf("no task was started: %w", err), Fix: "Nothing was deployed: run the job again."}
+	}
+	return "", c.runProblem(t, err)
+}
+
+// answered reads RunTask's answer: a task, or why there is none.
+func (c *Client) answered(t Task, answer []byte) (string, error) {
 	var got struct {
 		Tasks    []struct{ TaskArn string }
 		Failures []struct{ Arn, Reason, Detail string }
@@ -126,10 +144,10 @@ func (c *Client) launch(ctx context.Context, t Task, request []byte) (string, er
 }
 
 // launched finds the task of a call whose answer was lost; empty where there is
-// none, or ECS has refused it.
-func (c *Client) launched(ctx context.Context, t Task, begin time.Time, err error) string {
+// none, or ECS has refused it. The error says why that cannot be known.
+func (c *Client) launched(ctx context.Context, t Task, begin time.Time, err error) (string, error) {
 	if ctx.Err() == nil && !isPassing(err) {
-		return ""
+		return "", nil
 	}
 	ask := ctx
 	if ctx.Err() != nil {
@@ -137,24 +155,29 @@ func (c *Client) launched(ctx context.Context, t Task, begin time.Time, err erro
 		defer cancel()
 		ask = last
 	}
-	in := &ecs.ListTasksInput{StartedBy: aws.String(t.StartedBy)}
-	if c.cluster != "" {
-		in.Cluster = aws.String(c.cluster)
-	}
-	listed, err := c.ecs.ListTasks(ask, in)
-	if err != nil || len(listed.TaskArns) == 0 {
-		return ""
-	}
-	out, err := c.ecs.DescribeTasks(ask, &ecs.DescribeTasksInput{Cluster: in.Cluster, Tasks: listed.TaskArns[:min(100, len(listed.TaskArns))]})
-	if err != nil {
-		return ""
-	}
-	for _, task := range out.Tasks {
-		if aws.ToString(task.TaskDefinitionArn) == t.DefinitionARN && !aws.ToTime(task.CreatedAt).Before(begin.Add(-time.Minute)) {
-			return aws.ToString(task.TaskArn)
+	for _, status := range []ecstypes.DesiredStatus{ecstypes.DesiredStatusRunning, ecstypes.DesiredStatusStopped} {
+		in := &ecs.ListTasksInput{StartedBy: aws.String(t.StartedBy), DesiredStatus: status}
+		if c.cluster != "" {
+			in.Cluster = aws.String(c.cluster)
+		}
+		listed, err := c.ecs.ListTasks(ask, in)
+		if err != nil {
+			return "", err
+		}
+		if len(listed.TaskArns) == 0 {
+			continue
+		}
+		out, err := c.ecs.DescribeTasks(ask, &ecs.DescribeTasksInput{Cluster: in.Cluster, Tasks: listed.TaskArns[:min(100, len(listed.TaskArns))]})
+		if err != nil {
+			return "", err
+		}
+		for _, task := range out.Tasks {
+			if aws.ToString(task.TaskDefinitionArn) == t.DefinitionARN && !aws.ToTime(task.CreatedAt).Before(begin.Add(-time.Minute)) {
+				return aws.ToString(task.TaskArn), nil
+			}
 		}
 	}
-	return ""
+	return "", nil
 }
 
 func (c *Client) runOp(t Task) string {

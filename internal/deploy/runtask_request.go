@@ -83,7 +83,7 @@ func (c *Client) taskRequest(ctx context.Context, t Task, token string) ([]byte,
 	if t.VolumeName != "" {
 		request.VolumeConfigurations = []runVolume{{t.VolumeName, t.Volume}}
 	}
-	body, err := json.Marshal(request)
+	body, err := json.Marshal(request) //nolint:gosec // the token is no secret: it tells repeated calls apart
 	if err != nil {
 		return nil, fmt.Errorf("request of RunTask: %w", err)
 	}
@@ -166,18 +166,18 @@ func placeOf(s *ecstypes.Service) (*ecstypes.AwsVpcConfiguration, []ecstypes.Cap
 // overrides puts the command and the environment for the task's container to
 // what the user wrote as JSON.
 func (t Task) overrides() (*runOverrides, error) {
-	fail := func(input, fix, format string, args ...any) (*runOverrides, error) {
-		return nil, &problem.Error{Op: "run task of " + t.Definition.Family(), Input: input, Err: fmt.Errorf(format, args...), Fix: fix}
+	fail := func(fix, format string, args ...any) (*runOverrides, error) {
+		return nil, &problem.Error{Op: "run task of " + t.Definition.Family(), Input: "run-task-container-overrides", Err: fmt.Errorf(format, args...), Fix: fix}
 	}
 	var o runOverrides
 	if t.ContainerOverrides != nil {
 		if err := json.Unmarshal(t.ContainerOverrides, &o.ContainerOverrides); err != nil {
-			return fail("run-task-container-overrides", "Write a JSON list of objects with a name.", "%w", err)
+			return fail("Write a JSON list of objects with a name.", "%w", err)
 		}
 	}
 	if len(t.Command) > 0 || len(t.Environment) > 0 {
 		if err := o.container(t); err != nil {
-			return fail("run-task-container-overrides", "Write environment as a list of name and value.", "container %s: %w", t.Container, err)
+			return fail("Write environment as a list of name and value.", "container %s: %w", t.Container, err)
 		}
 	}
 	if len(o.ContainerOverrides) == 0 {
@@ -190,15 +190,15 @@ func (t Task) overrides() (*runOverrides, error) {
 	for _, each := range o.ContainerOverrides {
 		var name string
 		if err := json.Unmarshal(each["name"], &name); err != nil || !slices.Contains(known, name) {
-			return fail("run-task-container-overrides", "Use a container that exists: "+strings.Join(known, ", ")+".", "task definition %s has no container %q", t.Definition.Family(), name)
+			return fail("Use a container that exists: "+strings.Join(known, ", ")+".", "task definition %s has no container %q", t.Definition.Family(), name)
 		}
 	}
 	encoded, err := json.Marshal(o)
 	if err != nil {
-		return fail("run-task-container-overrides", "", "%w", err)
+		return fail("", "%w", err)
 	}
 	if len(encoded) > maxOverrides {
-		return fail("run-task-container-overrides", "Shorten the command or the environment, or set them in the task definition.", "the overrides have %d characters, ECS takes at most %d", len(encoded), maxOverrides)
+		return fail("Shorten the command or the environment, or set them in the task definition.", "the overrides have %d characters, ECS takes at most %d", len(encoded), maxOverrides)
 	}
 	return &o, nil
 }
@@ -225,7 +225,7 @@ func (o *runOverrides) container(t Task) error {
 	}
 	var variables []map[string]string
 	if mine["environment"] != nil {
-		if err := json.Unmarshal(mine["environment"], &variables); err != nil {
+		if err = json.Unmarshal(mine["environment"], &variables); err != nil {
 			return err
 		}
 	}

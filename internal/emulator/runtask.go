@@ -18,7 +18,6 @@ type run struct {
 	NetworkConfiguration     struct {
 		AwsvpcConfiguration *struct {
 			Subnets, SecurityGroups []string
-			AssignPublicIp          string //nolint:revive // the API's spelling
 		}
 	}
 	Overrides struct {
@@ -46,7 +45,7 @@ func (c *Cloud) runTask(q *request) (any, error) {
 		return nil, err
 	}
 	var in run
-	if err := q.into(&in); err != nil {
+	if err = q.into(&in); err != nil {
 		return nil, err
 	}
 	def, err := c.findDefinition(in.TaskDefinition)

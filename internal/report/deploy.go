@@ -40,24 +40,6 @@ func (r *Reporter) Deploy(e deploy.Event) {
 		r.taskFailed(e)
 	case deploy.LogLines:
 		r.logLines(e)
-	case deploy.TaskStarted:
-		r.line("started", "task "+e.TaskID, "of "+lastPart(e.TaskDefinitionARN))
-		if e.ConsoleURL != "" {
-			r.line("see", e.ConsoleURL)
-		}
-	case deploy.TaskState:
-		r.line("waiting", "task "+e.TaskID, strings.ToLower(e.State))
-	case deploy.TaskOutput:
-		r.taskOutput(e)
-	case deploy.TaskEnded:
-		r.line("ended", "task "+e.TaskID, "container "+e.Container+" with exit code 0", elapsed(e.Took))
-	case deploy.Deregistered:
-		for _, arn := range e.ARNs {
-			r.line("dropped", arn)
-		}
-		if e.Left > 0 {
-			r.line("left", count(e.Left, "older revision"), "for later runs")
-		}
 	case deploy.RollingBack:
 		object := lastPart(e.To)
 		if object == "" {
@@ -73,6 +55,8 @@ func (r *Reporter) Deploy(e deploy.Event) {
 		r.Notice(e.Message)
 	case deploy.Done:
 		r.ended(e.Outcome)
+	default:
+		r.oneOff(e)
 	}
 }
 
@@ -102,6 +86,31 @@ func (r *Reporter) logLines(e deploy.LogLines) {
 	}
 	r.line("last lines", object)
 	r.untrusted(strings.Repeat(" ", verbWidth+1)+"| ", text)
+}
+
+// oneOff reports what happens besides the deployment of a service: a task that
+// is run once, and revisions that are dropped.
+func (r *Reporter) oneOff(e deploy.Event) {
+	switch e := e.(type) {
+	case deploy.TaskStarted:
+		r.line("started", "task "+e.TaskID, "of "+lastPart(e.TaskDefinitionARN))
+		if e.ConsoleURL != "" {
+			r.line("see", e.ConsoleURL)
+		}
+	case deploy.TaskState:
+		r.line("waiting", "task "+e.TaskID, strings.ToLower(e.State))
+	case deploy.TaskOutput:
+		r.taskOutput(e)
+	case deploy.TaskEnded:
+		r.line("ended", "task "+e.TaskID, "container "+e.Container+" with exit code 0", elapsed(e.Took))
+	case deploy.Deregistered:
+		for _, arn := range e.ARNs {
+			r.line("dropped", arn)
+		}
+		if e.Left > 0 {
+			r.line("left", count(e.Left, "older revision"), "for later runs")
+		}
+	}
 }
 
 // taskOutput shows what a one-off task writes, as it comes.

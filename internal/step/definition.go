@@ -97,7 +97,7 @@ func described(answer []byte) (found revision, active bool, err error) {
 	var got struct {
 		TaskDefinition struct{ TaskDefinitionArn, Status string }
 	}
-	if err := json.Unmarshal(answer, &got); err != nil {
+	if err = json.Unmarshal(answer, &got); err != nil {
 		return revision{}, false, fmt.Errorf("task definition: %w", err)
 	}
 	document, err := taskdef.Described(answer)

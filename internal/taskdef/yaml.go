@@ -215,20 +215,11 @@ func (r *yamlReader) mapping(n ast.Node, values []*ast.MappingValueNode, at plac
 	var merged []member
 	for _, v := range values {
 		if v.Key.IsMergeKey() {
-			from, err := r.value(v.Value, at)
+			members, err := r.merge(v.Value, at)
 			if err != nil {
 				return node{}, err
 			}
-			sources := []node{from}
-			if from.kind == array {
-				sources = from.items
-			}
-			for _, source := range sources {
-				if source.kind != object {
-					return node{}, &placedError{r.offset(v.Value), "<< takes an object, or a list of objects"}
-				}
-				merged = append(merged, source.members...)
-			}
+			merged = append(merged, members...)
 			continue
 		}
 		key, err := r.scalar(v.Key, place{"name"})
@@ -251,6 +242,26 @@ func (r *yamlReader) mapping(n ast.Node, values []*ast.MappingValueNode, at plac
 		}
 	}
 	return o, nil
+}
+
+// merge reads what "<<" is given.
+func (r *yamlReader) merge(n ast.Node, at place) ([]member, error) {
+	from, err := r.value(n, at)
+	if err != nil {
+		return nil, err
+	}
+	sources := []node{from}
+	if from.kind == array {
+		sources = from.items
+	}
+	var members []member
+	for _, source := range sources {
+		if source.kind != object {
+			return nil, &placedError{r.offset(n), "<< takes an object, or a list of objects"}
+		}
+		members = append(members, source.members...)
+	}
+	return members, nil
 }
 
 // scalar reads a value that holds no others.
