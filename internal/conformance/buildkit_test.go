@@ -142,8 +142,8 @@ func (o *oracle) tryBuild(ctx context.Context, c *testCase, dir string) (string,
 		if index, err = index.ImageIndex(only.Digest); err != nil {
 			return "", err
 		}
-		text, err := describeIndex(o.describer, index, o.since)
-		return hideServer(text, o.server), err
+		text, indexErr := describeIndex(o.describer, index, o.since)
+		return hideServer(text, o.server), indexErr
 	}
 	img, err := index.Image(manifest.Manifests[0].Digest)
 	if err != nil {

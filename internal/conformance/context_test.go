@@ -111,27 +111,28 @@ func (c *testCase) tar(work string) (_ []byte, err error) {
 // mainContext is the case's main context where that is none of folders: a URL, or
 // for a builder that takes files the path of one in dir.
 func (c *testCase) mainContext(server, dir string, takesFiles bool) (string, error) {
-	for _, args := range c.all("main") {
-		kind, fragment := args[0], args[1]
-		url := server + contextsPath + c.name
-		switch {
-		case kind == "git":
-			return url + ".git" + fragment, nil
-		case kind == "http", kind == "tar" && !takesFiles:
-			return url + ".tar.gz", nil
-		case kind == "dockerfile":
-			return url + "/Dockerfile", nil
-		case kind == "tar":
-			content, err := c.tar(dir)
-			if err != nil {
-				return "", err
-			}
-			file := filepath.Join(dir, "context.tar.gz")
-			return file, writeFile(file, content)
-		}
-		return "", errors.New("no such main context: " + kind)
+	given := c.all("main")
+	if len(given) == 0 {
+		return "", nil
 	}
-	return "", nil
+	kind, fragment := given[0][0], given[0][1]
+	url := server + contextsPath + c.name
+	switch {
+	case kind == "git":
+		return url + ".git" + fragment, nil
+	case kind == "http", kind == "tar" && !takesFiles:
+		return url + ".tar.gz", nil
+	case kind == "dockerfile":
+		return url + "/Dockerfile", nil
+	case kind == "tar":
+		content, err := c.tar(dir)
+		if err != nil {
+			return "", err
+		}
+		file := filepath.Join(dir, "context.tar.gz")
+		return file, writeFile(file, content)
+	}
+	return "", errors.New("no such main context: " + kind)
 }
 
 // sshKey is a private key, the same every time.

@@ -75,9 +75,9 @@ func (p *parser) outputLine(b *Build, image *imageOutput, line string) error {
 		if image.given {
 			return errors.New("the image has a line already")
 		}
-		wanted := image.compressions
+		compressions := image.compressions
 		*image = o.image(kind)
-		image.compressions = append(wanted, o.packed)
+		image.compressions = slices.Concat(compressions, []Compression{o.packed})
 	case "oci", "docker", "tar", "local":
 		export := o.export(kind)
 		if export.Dest != "" {

@@ -59,7 +59,7 @@ func TestCompression(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := dir.AppendImage(image); err != nil {
+			if err = dir.AppendImage(image); err != nil {
 				t.Fatal(err)
 			}
 			digest, err := image.Digest()

@@ -104,7 +104,7 @@ func (s *Store) mount(ctx context.Context, ref *Ref, writable bool) (*overlay, e
 	if err != nil {
 		return nil, err
 	}
-	if err := s.fetch(ctx, chain); err != nil {
+	if err = s.fetch(ctx, chain); err != nil {
 		return nil, err
 	}
 	lowers, err := s.unpackLowers(ctx, chain)
