@@ -29,6 +29,8 @@ type job struct {
 	With map[string]string
 	// Env is what the workflow and the runner add to the environment.
 	Env map[string]string
+	// Keep leaves the stopped container until the test ends.
+	Keep bool
 }
 
 // step is a step that runs.
@@ -147,7 +149,10 @@ func (e *engine) start(t *testing.T, j job) *step {
 	if err := os.WriteFile(filepath.Join(temp, "_github_workflow", "event.json"), []byte("{}\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"run", "--name", s.name, "--label", "towline-enginetest", "--workdir", "/github/workspace", "--rm"}
+	args := []string{"run", "--name", s.name, "--label", "towline-enginetest", "--workdir", "/github/workspace"}
+	if !j.Keep {
+		args = append(args, "--rm")
+	}
 	for _, variable := range slices.Sorted(maps.Keys(env)) {
 		args = append(args, "-e", variable)
 	}
