@@ -29,7 +29,7 @@ func Definitions() []Definition {
 	var all []Definition
 	for _, group := range [][]Definition{
 		credentialDefinitions(), registryDefinitions(), buildDefinitions(), sourceDefinitions(), resultDefinitions(), machineDefinitions(),
-		taskDefinitions(), containerDefinitions(), runTaskDefinitions(), deploymentDefinitions(), strategyDefinitions(),
+		taskDefinitions(), containerDefinitions(), runTaskDefinitions(), deploymentDefinitions(), strategyDefinitions(), dryRunDefinitions(),
 	} {
 		all = append(all, group...)
 	}

@@ -38,6 +38,7 @@ func Parse(get, env func(name string) string) (Settings, error) {
 	p.machine(&s)
 	p.githubRegistry(&s)
 	p.deployment(&s)
+	p.dryRun(&s)
 	p.crossChecks(s)
 	p.region(&s)
 	p.withoutEffect(&s)

@@ -24,6 +24,8 @@ type Settings struct {
 	Task        Task
 	RunTask     RunTask
 	Deployment  Deployment
+	// DryRun reads and plans, and writes nothing.
+	DryRun bool
 	// Notices and Warnings are about inputs that have no effect.
 	Notices, Warnings []string
 }

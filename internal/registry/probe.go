@@ -30,12 +30,19 @@ const (
 	cancelLimit = 5 * time.Second
 )
 
-// Login gets ECR's tokens for the registries of uris (HOST/NAME), side by side,
-// so that a denied login shows before anything else. Errors are *problem.Error.
+// Login gets ECR's tokens for the registries of uris (HOST/NAME, or a bare name
+// in the session's own), side by side, so that a denied login shows before
+// anything else. Errors are *problem.Error.
 func (c *Client) Login(ctx context.Context, uris []string) error {
 	places := map[Place]bool{}
 	for _, uri := range uris {
-		host, _, _ := strings.Cut(uri, "/")
+		host, _, isHost := splitHost(uri)
+		if !isHost {
+			if c.opts.ECR != nil {
+				places[Place{Public: c.opts.Public}] = true
+			}
+			continue
+		}
 		login, err := c.logins.of(ctx, host)
 		if err != nil {
 			return err
@@ -229,7 +236,11 @@ func probeWrite(ctx context.Context, client *http.Client, method string, repo na
 			return err
 		}
 		defer func() { _ = resp.Body.Close() }()
-		return transport.CheckError(resp, http.StatusCreated, http.StatusAccepted)
+		err = transport.CheckError(resp, http.StatusCreated, http.StatusAccepted)
+		if isStatus(err, http.StatusNotFound) {
+			return nil // there is no such upload; a push would begin it anew, and wait
+		}
+		return err
 	})
 }
 

@@ -71,11 +71,20 @@ func (c *Client) Targets(ctx context.Context, repositories []string) []Target {
 	return targets
 }
 
+// splitHost takes the host off a repository's name, if there is one.
+func splitHost(repository string) (host, name string, isHost bool) {
+	host, name, _ = strings.Cut(repository, "/")
+	if name == "" || !strings.ContainsAny(host, ".:") && host != "localhost" {
+		return "", repository, false
+	}
+	return host, name, true
+}
+
 // locate says which registry a repository is in; one that is not ECR's has no name.
 func (c *Client) locate(ctx context.Context, repository string) Target {
 	t := Target{Asked: repository}
-	host, rest, _ := strings.Cut(repository, "/")
-	if isHost := rest != "" && (strings.ContainsAny(host, ".:") || host == "localhost"); isHost {
+	host, rest, isHost := splitHost(repository)
+	if isHost {
 		t.URI = repository
 		if host == publicHost && c.opts.ECR != nil && !c.logins.known(host).given {
 			c.logins.know(host, hostLogin{ecr: true, place: Place{Public: true}})

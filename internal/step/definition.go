@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/towline/towline/internal/inputs"
+	"github.com/towline/towline/internal/preflight"
 	"github.com/towline/towline/internal/problem"
 	"github.com/towline/towline/internal/taskdef"
 )
@@ -51,7 +52,7 @@ func (s *Step) readTaskDefinition(file string) error {
 // that need not be registered again if nothing is different from them.
 func (s *Step) findBase(ctx context.Context) error {
 	t := s.settings.Task
-	if s.currentARN != "" {
+	if s.currentARN != "" && s.current.Family() != "" {
 		s.known = []revision{{s.current, s.currentARN}}
 	}
 	switch {
@@ -66,6 +67,10 @@ func (s *Step) findBase(ctx context.Context) error {
 			return nil
 		}
 		answer, err := s.deployer.LatestTaskDefinition(ctx, s.base.Family())
+		if u := preflight.UnreadOf(ctx, "ecs:DescribeTaskDefinition", "what is registered of "+s.base.Family(), err); err != nil && u.Why == "" {
+			s.unread(u)
+			return nil
+		}
 		if err != nil || answer == nil {
 			return err
 		}
@@ -123,39 +128,6 @@ func registeredInput(value string, err error) error {
 		known.Input = "task-definition-family"
 	}
 	return err
-}
-
-// chooseContainers finds the containers that get the image and the settings,
-// and refuses what could not be registered, or an image that its tasks could not run.
-func (s *Step) chooseContainers(ctx context.Context) error {
-	t := s.settings.Task
-	makes := s.settings.Builds() || s.settings.Merges()
-	if makes || t.Image != "" || t.Edits() || len(t.ContainerNames) > 0 {
-		repository := taskdef.Repository(t.Image)
-		if targets := slices.Concat(s.refs, s.repositories); len(targets) > 0 {
-			repository = taskdef.Repository(targets[0])
-		}
-		var err error
-		if s.containers, err = s.pick(repository); err != nil {
-			return err
-		}
-	}
-	if makes {
-		if err := s.checkPlatform(); err != nil {
-			return err
-		}
-	}
-	for _, container := range s.containers {
-		s.report.Say("found", "container "+container, "task definition "+s.base.Family())
-	}
-	wanted, err := s.wanted(cmp.Or(s.deployable, s.placeholder()))
-	if err != nil {
-		return err
-	}
-	if err := wanted.Check(); err != nil {
-		return err
-	}
-	return s.checkTask(ctx, wanted)
 }
 
 // pick applies the rule of "container-name". Containers that have an image of

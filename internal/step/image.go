@@ -146,15 +146,12 @@ func manifests(m inputs.Manifests) build.ManifestOptions {
 	return o
 }
 
-// merge reads the images that others have pushed, which become one index.
-func (s *Step) merge(ctx context.Context, find func(repository string) (string, error)) error {
+// merge reads the images that others have pushed, which become one index. uris
+// are the repositories' by their names.
+func (s *Step) merge(ctx context.Context, uris map[string]string) error {
 	var refs []string
 	for _, d := range s.settings.Build.MergeDigests {
-		uri, err := find(d.Repository.String())
-		if err != nil {
-			return err
-		}
-		refs = append(refs, uri+"@"+d.Digest)
+		refs = append(refs, uris[d.Repository.String()]+"@"+d.Digest)
 	}
 	annotations := map[string]string{}
 	for _, a := range s.settings.Build.Annotations {
@@ -235,29 +232,6 @@ func (s *Step) pushed(names []string) error {
 		outputs[inputs.OutputTags] = strings.Join(names, "\n")
 	}
 	return s.output(outputs)
-}
-
-// checkPlatform refuses an image that the task definition's tasks could not run.
-func (s *Step) checkPlatform() error {
-	wants := map[string]string{"X86_64": "amd64", "ARM64": "arm64"}[s.base.CPUArchitecture()]
-	input, value, have := "platforms", strings.Join(s.settings.Build.Platforms, ","), platforms(s.settings.Build.Platforms)
-	fix := fmt.Sprintf("Build for linux/%s: on a runner of that architecture, or with input platforms: linux/%s.", wants, wants)
-	if s.settings.Merges() {
-		input, value, have = "merge-digests", "", s.product.platforms
-		fix = fmt.Sprintf("Build for linux/%s in one of the jobs too.", wants)
-	}
-	if wants == "" || slices.ContainsFunc(have, func(p v1.Platform) bool { return p.Architecture == wants }) {
-		return nil
-	}
-	names := make([]string, len(have))
-	for i, p := range have {
-		names[i] = "linux/" + p.Architecture
-	}
-	return &problem.Error{
-		Op: "check platform", Input: input, Value: value,
-		Err: fmt.Errorf("the task definition's runtimePlatform wants %s, so its tasks could not run a %s image", s.base.CPUArchitecture(), strings.Join(names, " or ")),
-		Fix: fix,
-	}
 }
 
 // platforms is what to build for; Parse has checked it.

@@ -1,37 +1,156 @@
 package step
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/towline/towline/internal/build"
+	"github.com/towline/towline/internal/preflight"
 	"github.com/towline/towline/internal/taskdef"
 )
 
-// preflight reads what later phases depend on, side by side, so that what
-// cannot work fails before the build. It finds everything that is wrong at once.
+// looks are what pre-flight has seen besides what is wrong. It is safe for
+// concurrent use.
+type looks struct {
+	mu     sync.Mutex
+	notes  [][]string
+	unread []preflight.Unread
+	// read is what is there that the task definition names.
+	read []string
+}
+
+// note keeps a line for the log until everything has been looked at: what is
+// found side by side comes in any order.
+func (s *Step) note(verb, object string, more ...string) {
+	s.looks.mu.Lock()
+	defer s.looks.mu.Unlock()
+	s.looks.notes = append(s.looks.notes, append([]string{verb, object}, more...))
+}
+
+// unread keeps what could not be looked at, for one notice.
+func (s *Step) unread(all ...preflight.Unread) {
+	s.looks.mu.Lock()
+	defer s.looks.mu.Unlock()
+	s.looks.unread = append(s.looks.unread, all...)
+}
+
+// preflight looks at everything that later phases depend on, side by side, so
+// that what cannot work fails before the build. It finds everything that is
+// wrong at once. A round of requests waits for another only where it has to:
+// the uploads and the task definition for the repositories and the service, and
+// what the definition names for the definition.
 func (s *Step) preflight(ctx context.Context) error {
 	if err := s.openRegistry(); err != nil {
 		return err
 	}
+	login, targets, images, service := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var noLogin, noTargets error
+	all := []func() error{
+		s.inspect,
+		func() error { defer close(login); noLogin = s.logIn(ctx); return noLogin },
+		func() error { defer close(targets); noTargets = s.findTargets(ctx); return noTargets },
+		func() error {
+			<-login
+			<-targets
+			if noLogin != nil {
+				return nil // a probe would be refused for the same reason
+			}
+			return s.tryTargets(ctx)
+		},
+		func() error { defer close(images); return s.findImages(ctx) },
+		func() error { defer close(service); return s.findService(ctx) },
+		func() error {
+			<-targets
+			<-images
+			<-service
+			return s.checkDefinition(ctx, noTargets == nil)
+		},
+	}
+	errs := make([]error, len(all))
 	var group errgroup.Group
-	var targets, image, service error
-	group.Go(func() error { targets = s.findTargets(ctx); return nil })
-	group.Go(func() error { image = s.findImages(ctx); return nil })
-	group.Go(func() error { service = s.findService(ctx); return nil })
-	_ = group.Wait() // each keeps its own error, so that both are told
-	if err := errors.Join(targets, image, service); err != nil {
-		return err
+	for i, look := range all {
+		group.Go(func() error { errs[i] = look(); return nil })
+	}
+	_ = group.Wait() // each keeps its own error, so that all are told
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	s.tellFound()
+	s.tellUnread()
+	return errors.Join(errs...)
+}
+
+// tellFound writes what was found side by side.
+func (s *Step) tellFound() {
+	slices.SortFunc(s.looks.notes, slices.Compare)
+	for _, line := range s.looks.notes {
+		s.report.Say(line[0], line[1], line[2:]...)
 	}
 	for i, ref := range s.merged {
 		s.report.Say("found", "image "+ref, s.product.platforms[i].String())
 	}
-	if s.deployer == nil {
+	for _, container := range s.containers {
+		s.report.Say("found", "container "+container, "task definition "+s.base.Family())
+	}
+	if s.service == nil {
+		return
+	}
+	if s.service.UnderWay != "" {
+		s.report.Notice(fmt.Sprintf("Deployment %s of service %s is still under way. A new one takes its place.", s.service.UnderWay, s.service.Name))
+	}
+	if wanted := s.settings.Deployment.Update.DesiredCount; s.service.Desired == 0 && (wanted == nil || *wanted == 0) {
+		s.report.Notice(fmt.Sprintf("Service %s wants 0 tasks, so nothing is started: whether the new tasks work will not show.", s.service.Name))
+	}
+}
+
+const notAllowed = " is not allowed"
+
+// tellUnread says, in one notice, what could not be looked at.
+func (s *Step) tellUnread() {
+	reasons := map[string][]string{}
+	for _, u := range s.looks.unread {
+		reason := u.Action + notAllowed
+		if u.Why != "" {
+			reason = u.Action + ": " + u.Why
+		}
+		if !slices.Contains(reasons[reason], u.What) {
+			reasons[reason] = append(reasons[reason], u.What)
+		}
+	}
+	if len(reasons) == 0 {
+		return
+	}
+	var parts []string
+	for reason, what := range reasons {
+		slices.Sort(what)
+		parts = append(parts, strings.Join(what, ", ")+" ("+reason+")")
+	}
+	slices.Sort(parts)
+	text := "Pre-flight did not check " + strings.Join(parts, "; ") + ". That is no failure."
+	if strings.Contains(text, notAllowed) {
+		text += " Allow the role that runs the deployment to read them, and they are checked too."
+	}
+	s.report.Notice(text)
+}
+
+// inspect parses the Dockerfile, and finds the stages that are to be built.
+func (s *Step) inspect() error {
+	if !s.settings.Builds() || s.settings.Asks() {
 		return nil
 	}
-	return s.chooseContainers(ctx)
+	b := s.settings.Build
+	stages, _, err := build.Inspect(build.Options{
+		Context: b.Context, File: b.File, Display: s.relative(b.File), Target: b.Target, BuildArgs: b.BuildArgs,
+	})
+	s.stages = stages
+	return s.explainBuild(err)
 }
 
 // findService reads the service, what it runs, and the base task definition.
@@ -47,15 +166,97 @@ func (s *Step) findService(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.currentARN = service.TaskDefinitionARN
-	answer, err := s.deployer.TaskDefinition(ctx, service.TaskDefinitionARN)
-	if err != nil {
+	s.service, s.currentARN = service, service.TaskDefinitionARN
+	if err := s.findCurrent(ctx); err != nil {
 		return err
-	}
-	if s.current, err = taskdef.Described(answer); err != nil {
-		return fmt.Errorf("task definition %s: %w", service.TaskDefinitionARN, err)
 	}
 	s.report.Say("found", "service "+service.Name, "cluster "+service.ClusterName,
 		fmt.Sprintf("%d of %d tasks running", service.Running, service.Desired), "task definition "+lastPart(service.TaskDefinitionARN))
 	return s.findBase(ctx)
+}
+
+// findCurrent reads the task definition that the service runs. Where another is
+// begun with, it is only compared with.
+func (s *Step) findCurrent(ctx context.Context) error {
+	answer, err := s.deployer.TaskDefinition(ctx, s.currentARN)
+	if err != nil {
+		u := preflight.UnreadOf(ctx, "ecs:DescribeTaskDefinition", "what the service runs now", err)
+		if s.settings.Task.HasBase() && u.Why == "" {
+			s.unread(u)
+			return nil
+		}
+		return err
+	}
+	if s.current, err = taskdef.Described(answer); err != nil {
+		return fmt.Errorf("task definition %s: %w", s.currentARN, err)
+	}
+	return nil
+}
+
+// checkDefinition chooses the containers, and checks the task definition that
+// is to be registered, and what it names. placed says that it is known where the
+// image goes.
+func (s *Step) checkDefinition(ctx context.Context, placed bool) error {
+	if s.deployer == nil || s.base.Family() == "" {
+		return nil // why is told already
+	}
+	wanted, err := s.choose(placed)
+	errs := []error{err}
+	var read preflight.Result
+	var group errgroup.Group
+	group.Go(func() error {
+		errs = append(errs, s.checkPlatform(ctx))
+		if err == nil {
+			errs = append(errs, s.checkTask(ctx, wanted))
+		}
+		return nil
+	})
+	group.Go(func() error {
+		read = preflight.Definition(ctx, preflight.Options{
+			Config: s.session.Config, Account: s.session.Account, Caller: preflight.CallerOf(s.session.ARN, s.lastRole()),
+		}, wanted)
+		return nil
+	})
+	_ = group.Wait() // each keeps its own error
+	for _, finding := range read.Findings {
+		errs = append(errs, finding)
+	}
+	s.unread(read.Unread...)
+	s.looks.read = read.Read
+	return errors.Join(errs...)
+}
+
+// choose finds the containers that get the image and the settings, and gives
+// the task definition with them, or the base where that cannot be.
+func (s *Step) choose(placed bool) (taskdef.Document, error) {
+	t := s.settings.Task
+	makes := s.settings.Builds() || s.settings.Merges()
+	if makes || t.Image != "" || t.Edits() || len(t.ContainerNames) > 0 {
+		repository := taskdef.Repository(t.Image)
+		if targets := slices.Concat(s.refs, s.repositories); len(targets) > 0 {
+			repository = taskdef.Repository(targets[0])
+		}
+		if !placed && len(t.ContainerNames) == 0 && len(s.base.Containers()) > 1 {
+			return s.base, nil // the repository would tell which
+		}
+		containers, err := s.pick(repository)
+		if err != nil {
+			return s.base, err
+		}
+		s.containers = containers
+	}
+	wanted, err := s.wanted(cmp.Or(s.deployable, s.placeholder()))
+	if err != nil {
+		return s.base, err
+	}
+	return wanted, wanted.Check()
+}
+
+// lastRole is the role that the inputs end at, or empty.
+func (s *Step) lastRole() string {
+	roles := s.settings.Credentials.RolesToAssume
+	if len(roles) == 0 {
+		return ""
+	}
+	return roles[len(roles)-1]
 }

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -255,7 +256,7 @@ func (l *log) watch(w *world, cancel context.CancelCauseFunc) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if w.cancelAt != "" {
-		l.triggers = append(l.triggers, trigger{w.cancelAt, func() { cancel(&step.CancelledError{Signal: os.Interrupt}) }})
+		l.triggers = append(l.triggers, trigger{w.cancelAt, func() { w.cancelledAt = time.Now(); cancel(&step.CancelledError{Signal: os.Interrupt}) }})
 	}
 	if w.supersedeAt != "" {
 		l.triggers = append(l.triggers, trigger{w.supersedeAt, w.supersede})
@@ -323,8 +324,20 @@ func (w *world) changes() string {
 	}
 	counts, refused := map[string]int{}, map[string]bool{}
 	var order []string
+	cancelled := 0
 	for _, call := range w.cloud.Calls()[w.skipCalls:] {
-		if !slices.Contains(writes, call.Action) {
+		if call.Action == "DELETE upload" {
+			cancelled++
+		}
+	}
+	for _, call := range w.cloud.Calls()[w.skipCalls:] {
+		// The probe of upload rights begins an upload, which it cancels, and asks
+		// for what no registry can do.
+		if !slices.Contains(writes, call.Action) || strings.Contains(call.Path, "/00000000-") || strings.HasSuffix(call.Path, "/sha256:"+strings.Repeat("0", 64)) {
+			continue
+		}
+		if call.Action == "POST upload" && call.Status == http.StatusAccepted && cancelled > 0 {
+			cancelled--
 			continue
 		}
 		name := call.Service + " " + call.Action

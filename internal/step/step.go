@@ -60,6 +60,12 @@ type Step struct {
 	registry *registry.Client
 	deployer *deploy.Client
 
+	// What pre-flight finds: the repositories, the stages to build, the service.
+	targets []registry.Target
+	stages  []build.Stage
+	service *deploy.Service
+	looks   looks
+
 	// refs are where the image goes: HOST/NAME:TAG.
 	refs []string
 	// base is the task definition that the image is put into, current the one
@@ -136,6 +142,13 @@ func (s *Step) parse() error {
 	return nil
 }
 
+// phase is a part of the step.
+type phase struct {
+	title string
+	needs bool
+	run   func(context.Context) error
+}
+
 // Ship does the step: it checks the inputs, and does one phase after the other.
 // When ctx ends, its cause is the error; see CancelledError.
 func (s *Step) Ship(ctx context.Context) error {
@@ -148,15 +161,13 @@ func (s *Step) Ship(ctx context.Context) error {
 		ctx = limited
 	}
 	defer s.keptCache(ctx)
-	for _, phase := range []struct {
-		title string
-		needs bool
-		run   func(context.Context) error
-	}{
+	reads := []phase{
 		{"Credentials", s.settings.NeedsAWS(), s.authenticate},
-		{"Pre-flight", s.settings.Pushes() || s.settings.Registers(), s.preflight},
-		{"Registries", s.settings.LogsIn(), s.logInto},
+		{"Pre-flight", s.settings.Pushes() || s.settings.Registers() || s.settings.DryRun && !s.settings.Asks(), s.preflight},
+		{"Registries", s.settings.LogsIn() && !s.settings.DryRun, s.logInto},
 		{"Dockerfile", s.settings.Asks(), s.ask},
+	}
+	writes := []phase{
 		{"Build", s.settings.Builds() && !s.settings.Asks(), s.build},
 		{"Export", s.settings.Builds() && !s.settings.Asks() && len(s.settings.Build.Exports) > 0, s.export},
 		{"Push", s.settings.Pushes(), s.push},
@@ -165,7 +176,11 @@ func (s *Step) Ship(ctx context.Context) error {
 		{"Deployment", s.settings.Deploys(), s.deploy},
 		{"Older revisions", s.settings.Registers() && s.settings.Task.KeepRevisions > 0, s.keepRevisions},
 		{"Deployment", s.settings.Resumes(), s.resume},
-	} {
+	}
+	if s.settings.DryRun {
+		writes = []phase{{"Dry run", !s.settings.Asks(), s.plan}}
+	}
+	for _, phase := range append(reads, writes...) {
 		if !phase.needs {
 			continue
 		}

@@ -63,7 +63,10 @@ type world struct {
 	twice                 bool
 	skipCalls             int
 	cancelAt, supersedeAt string
-	supersede             func()
+	cancelledAt           time.Time
+	// latency is how long each request takes.
+	latency   time.Duration
+	supersede func()
 
 	tasks, oneOff emulator.Behaviour
 	revisions     int
@@ -291,11 +294,29 @@ func (w *world) transport() http.RoundTripper {
 	}
 	account := w.cloud.RoundTripper()
 	return roundTrip(func(req *http.Request) (*http.Response, error) {
+		if err := w.travel(req.Context()); err != nil {
+			return nil, err
+		}
 		if other := w.others[req.URL.Host]; other != nil {
 			return other.roundTrip(req)
 		}
 		return account.RoundTrip(req)
 	})
+}
+
+// travel takes as long as a request does.
+func (w *world) travel(ctx context.Context) error {
+	if w.latency == 0 {
+		return nil
+	}
+	timer := time.NewTimer(w.latency)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)
@@ -347,11 +368,15 @@ func (o *otherRegistry) roundTrip(req *http.Request) (*http.Response, error) {
 	if req.Context().Err() != nil {
 		return nil, req.Context().Err()
 	}
-	if req.Method != http.MethodGet && req.Method != http.MethodHead {
-		o.mu.Lock()
+	o.mu.Lock()
+	switch req.Method {
+	case http.MethodGet, http.MethodHead:
+	case http.MethodDelete:
+		o.written-- // of the upload that pre-flight began to see whether it may
+	default:
 		o.written++
-		o.mu.Unlock()
 	}
+	o.mu.Unlock()
 	in := req.Clone(req.Context())
 	if in.Body == nil {
 		in.Body = http.NoBody

@@ -1,0 +1,162 @@
+package step
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/towline/towline/internal/registry"
+	"github.com/towline/towline/internal/taskdef"
+)
+
+// toCome stands for a digest that is not known before the build.
+const toCome = "@sha256:(of the new image)"
+
+// plan says, in place of doing it, what would be built, pushed, registered and
+// updated.
+func (s *Step) plan(ctx context.Context) error {
+	s.planBuild()
+	if err := s.planPush(ctx); err != nil {
+		return err
+	}
+	if err := s.planDefinition(); err != nil {
+		return err
+	}
+	if s.settings.RunsTask() {
+		s.report.Say("run", "one-off task of "+s.base.Family())
+	}
+	s.planDeployment()
+	s.report.Say("nothing", "was written: this is a dry run")
+	s.report.Fact("Dry run", "nothing was written")
+	return nil
+}
+
+func (s *Step) planBuild() {
+	b := s.settings.Build
+	if s.settings.Builds() {
+		on := strings.Join(b.Platforms, ", ")
+		if len(s.stages) == 0 {
+			s.report.Say("build", s.relative(b.ContextName()), on)
+		}
+		for _, stage := range s.stages {
+			platform := ""
+			if stage.Platform != "" {
+				platform = "--platform=" + stage.Platform
+			}
+			s.report.Say("build", "stage "+stage.Name, "FROM "+stage.Base, cmp.Or(platform, on))
+		}
+		for _, e := range b.Exports {
+			s.report.Say("export", e.Type, s.relative(e.Dest))
+		}
+	}
+	if s.settings.Merges() {
+		s.report.Say("merge", plural(len(s.merged), "image")+" into an index", s.product.descriptor.Digest.String())
+	}
+}
+
+// planPush says for each tag what it names now.
+func (s *Step) planPush(ctx context.Context) error {
+	if !s.settings.Pushes() {
+		return nil
+	}
+	for _, ref := range s.refs {
+		if s.isMissing(ref) {
+			s.report.Say("push", ref, "a new tag")
+			continue
+		}
+		have, err := s.registry.Digest(ctx, ref)
+		if err != nil {
+			return err
+		}
+		how := "a new tag"
+		switch held := s.isHeld(ref); {
+		case have != nil && s.product != nil && *have == s.product.descriptor.Digest:
+			how = "the tag names it already"
+		case have != nil && held:
+			how = "the tag names " + have.String() + " and cannot be moved"
+		case have != nil:
+			how = "the tag moves from " + have.String()
+		}
+		s.report.Say("push", ref, how)
+	}
+	for _, repository := range s.repositories {
+		s.report.Say("push", repository, "without a tag")
+	}
+	return nil
+}
+
+// isMissing says whether a tag's repository is still to be created.
+func (s *Step) isMissing(ref string) bool {
+	return slices.ContainsFunc(s.targets, func(t registry.Target) bool { return t.Missing && strings.HasPrefix(ref, t.URI+":") })
+}
+
+// isHeld says whether a tag's repository lets it not be moved.
+func (s *Step) isHeld(ref string) bool {
+	for _, target := range s.targets {
+		if tag, ours := strings.CutPrefix(ref, target.URI+":"); ours && target.Settings != nil {
+			return target.Settings.Immutable(tag)
+		}
+	}
+	return false
+}
+
+// planDefinition shows the change of the task definition. Values that look like
+// secrets are masked.
+func (s *Step) planDefinition() error {
+	if !s.settings.Registers() {
+		return nil
+	}
+	wanted, err := s.wanted(s.planImage())
+	if err != nil {
+		return err
+	}
+	before, of := taskdef.Document{}, "the first of its family, as far as is known"
+	if len(s.known) > 0 {
+		before, of = s.known[0].document, "instead of "+lastPart(s.known[0].arn)
+	}
+	for _, known := range s.known {
+		if wanted.Equal(known.document) {
+			s.report.Say("unchanged", "task definition "+lastPart(known.arn))
+			return nil
+		}
+	}
+	s.report.Say("register", "task definition "+wanted.Family(), of)
+	for _, change := range before.Diff(wanted) {
+		s.report.Change(change.Path, change.Before, change.After)
+	}
+	for _, thing := range s.looks.read {
+		s.report.Say("has", thing)
+	}
+	return nil
+}
+
+// planImage is the image as the task definition would name it.
+func (s *Step) planImage() string {
+	targets := append(append([]string(nil), s.refs...), s.repositories...)
+	switch {
+	case len(targets) == 0:
+		return cmp.Or(s.deployable, s.settings.Task.Image)
+	case s.product != nil:
+		return taskdef.ImageReference(targets[0], "", s.product.descriptor.Digest.String())
+	}
+	return targets[0] + toCome
+}
+
+func (s *Step) planDeployment() {
+	if s.service == nil {
+		return
+	}
+	d := s.settings.Deployment
+	tasks := s.service.Desired
+	if d.Update.DesiredCount != nil {
+		tasks = *d.Update.DesiredCount
+	}
+	wait := "not waited for"
+	if d.WaitForServiceStability {
+		wait = fmt.Sprintf("waited for up to %d minutes", int(d.WaitFor.Minutes()))
+	}
+	s.report.Say("update", "service "+s.service.Name, "cluster "+s.service.ClusterName,
+		cmp.Or(d.Strategy.Name, s.service.Strategy), plural(tasks, "task"), wait)
+}
