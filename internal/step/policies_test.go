@@ -233,6 +233,12 @@ func (f documentedFlow) checkNeeded(t *testing.T, d documented, all []stage, gon
 	t.Errorf("%s: nothing is denied: the policy is too wide", gone)
 }
 
+// spareReads are pre-flight's looks at what the task definition names, for which
+// the policies leave the permissions out: see docs/preflight.md.
+func spareReads() []string {
+	return []string{"iam GetRole", "iam SimulatePrincipalPolicy", "logs DescribeLogGroups", "secretsmanager DescribeSecret", "ssm DescribeParameters"}
+}
+
 // played is what came of a run.
 type played struct {
 	code   int
@@ -259,6 +265,9 @@ func (f documentedFlow) play(t *testing.T, d documented, s stage, p permissions)
 			got.code = w.run(t)
 			got.log = w.log.text.String()
 			for _, call := range w.cloud.Calls()[w.skipCalls:] {
+				if slices.Contains(spareReads(), call.Service+" "+call.Action) {
+					continue
+				}
 				if strings.HasPrefix(call.ErrorCode, "AccessDenied") || call.ErrorCode == "DENIED" {
 					got.denied = append(got.denied, call.Service+" "+call.Action)
 				}

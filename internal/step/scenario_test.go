@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -297,6 +298,9 @@ func (w *world) outcome(t *testing.T, code int) map[string]string {
 			t.Errorf("the log never has %q in it", tr.text)
 		}
 	}
+	if w.env["INPUT_DRY-RUN"] == "true" {
+		w.onlyRead(t)
+	}
 	want := w.errors
 	if code == 0 {
 		want = 0
@@ -313,6 +317,22 @@ func (w *world) outcome(t *testing.T, code int) map[string]string {
 		"want/log": text, "want/outputs": read("GITHUB_OUTPUT"), "want/summary": read("GITHUB_STEP_SUMMARY"),
 		"want/env":     read("GITHUB_ENV"),
 		"want/changes": w.changes() + fmt.Sprintf("exit code %d\n", code),
+	}
+}
+
+// onlyRead fails for any request that is not a read.
+func (w *world) onlyRead(t *testing.T) {
+	t.Helper()
+	reads := regexp.MustCompile(`^(GET|HEAD|Get|Describe|List|BatchGet|BatchCheck|Simulate|AssumeRole)`)
+	for _, call := range w.cloud.Calls()[w.skipCalls:] {
+		if !reads.MatchString(call.Action) {
+			t.Errorf("a dry run made the request %s %s", call.Service, call.Action)
+		}
+	}
+	for host, other := range w.others {
+		if n := other.writes(); n != 0 {
+			t.Errorf("a dry run wrote to %s %d times", host, n)
+		}
 	}
 }
 

@@ -63,6 +63,7 @@ type world struct {
 	twice                 bool
 	skipCalls             int
 	cancelAt, supersedeAt string
+	deploying             bool
 	cancelledAt           time.Time
 	// latency is how long each request takes.
 	latency   time.Duration
@@ -94,8 +95,11 @@ func newWorld(t *testing.T, env map[string]string, lines, definition string) *wo
 	w.env["ACTIONS_ID_TOKEN_REQUEST_URL"], w.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = w.cloud.IDTokenRequest("")
 	w.cloud.AddUser(userKey, userSecret)
 	w.cloud.AddLogGroup("/prod/web")
-	if definition == "" {
+	switch strings.TrimSpace(definition) {
+	case "":
 		definition = runs
+	case "everything":
+		definition = everything
 	}
 	s := settings{
 		role:       emulator.Role{Name: "deploy", TrustPolicy: w.cloud.TrustGitHub(job.Subject())},
@@ -136,6 +140,10 @@ func newWorld(t *testing.T, env map[string]string, lines, definition string) *wo
 		}
 		return w.tasks
 	})
+	if w.deploying {
+		w.deployAnother(t, definition)
+		w.skipCalls = len(w.cloud.Calls())
+	}
 	w.supersede = func() { w.deployAnother(t, definition) }
 	return w
 }
@@ -171,6 +179,24 @@ func (w *world) set(t *testing.T, s *settings, word, value string) {
 		s.service.Name = value
 	case "repository-name": // the repository has another name
 		s.repository.Name = value
+	case "everything": // what the definition of everything_test.go names is there
+		w.nameEverything(t)
+	case "secret": // a JSON emulator.Secret is there
+		var secret emulator.Secret
+		decode(&secret)
+		w.cloud.AddSecret(secret)
+	case "task-role": // a role for tasks is there
+		if _, err := w.cloud.AddRole(emulator.Role{Name: value, TrustPolicy: emulator.TrustTasks()}); err != nil {
+			t.Fatal(err)
+		}
+	case "service-settings": // further members of the service, a JSON object
+		s.service.Settings = value
+	case "desired":
+		decode(&s.service.DesiredCount)
+	case "instance": // the cluster has an instance of this architecture
+		w.cloud.AddInstance("prod", value)
+	case "deploying": // a deployment is under way
+		w.deploying = true
 	case "no-id-token":
 		delete(w.env, "ACTIONS_ID_TOKEN_REQUEST_URL")
 		delete(w.env, "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
