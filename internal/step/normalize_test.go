@@ -118,7 +118,7 @@ func sortDeployment(text string) string {
 	var blocks []string
 	for line := range strings.Lines(during) {
 		switch {
-		case strings.HasPrefix(line, "::"), strings.HasPrefix(line, "waiting "):
+		case strings.HasPrefix(line, "::"), strings.HasPrefix(line, "waiting "), strings.HasPrefix(line, "stage "):
 		case strings.HasPrefix(line, " ") && len(blocks) > 0:
 			blocks[len(blocks)-1] += line
 		case (strings.HasPrefix(line, "why ") || strings.HasPrefix(line, "to do ")) && len(blocks) > 0:
@@ -132,7 +132,7 @@ func sortDeployment(text string) string {
 	})
 	last := blocks[len(blocks)-1]
 	blocks = blocks[:len(blocks)-1]
-	order := []string{"started", "joined", "see", "event", "failed", "last lines", "rollback", "unchanged", "left", "ended"}
+	order := []string{"started", "joined", "see", "event", "failed", "last lines", "alarm", "rollback", "paused", "unchanged", "left", "ended"}
 	rank := func(block string) int {
 		return slices.IndexFunc(order, func(verb string) bool { return strings.HasPrefix(block, verb) })
 	}

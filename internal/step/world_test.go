@@ -208,6 +208,8 @@ func (w *world) set(t *testing.T, s *settings, word, value string) {
 		s.taken = value
 	case "pushed": // an image for this platform was pushed before
 		s.pushed = append(s.pushed, value)
+	case "deployment-configuration": // of the service, a JSON object
+		s.service.DeploymentConfiguration = value
 	case "no-circuit-breaker":
 		s.service.CircuitBreaker = nil
 	case "tasks": // how the tasks of later revisions behave, a JSON emulator.Behaviour
