@@ -55,7 +55,7 @@ func TestChaos(t *testing.T) {
 			t.Parallel()
 			for i := group; i < runs; i += groups {
 				seed := first + uint64(i)
-				t.Run(fmt.Sprint(seed), func(t *testing.T) { //nolint:tparallel // the groups are parallel
+				t.Run(fmt.Sprint(seed), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						status := newChaos(t, seed).run(t)
 						mu.Lock()
@@ -264,7 +264,7 @@ func (c *chaos) run(t *testing.T) deploy.Status {
 		c.note("cancelled after %s", c.cancelAt)
 		time.AfterFunc(c.cancelAt, func() { cancelled = time.Now(); cancel(errInterrupted) })
 	}
-	out, err := c.arena.deploy(ctx)
+	out, err := c.deploy(ctx)
 	end := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()

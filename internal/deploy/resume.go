@@ -27,7 +27,7 @@ func (c *Client) Resume(ctx context.Context, back bool) (Outcome, error) {
 		return Outcome{}, err
 	}
 	c.started(f.d)
-	if err := f.decide(ctx, state, back); err != nil {
+	if err = f.decide(ctx, state, back); err != nil {
 		if ctx.Err() != nil {
 			return f.parted(ctx)
 		}

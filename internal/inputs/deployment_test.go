@@ -3,6 +3,7 @@ package inputs
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -94,12 +95,10 @@ func TestDeploymentMistakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			set := values{"service": "web", "image": "nginx"}
-			for name, value := range test.set {
-				set[name] = value
-			}
+			maps.Copy(set, test.set)
 			_, err := Parse(set.get, job().get)
 			var all []error
-			if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the joined error itself
+			if joined, ok := err.(interface{ Unwrap() []error }); ok {
 				all = joined.Unwrap()
 			}
 			if len(all) != len(test.want) {
