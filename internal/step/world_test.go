@@ -21,7 +21,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -270,14 +269,6 @@ func (w *world) reset(t *testing.T) {
 // push puts another image into the account's registry.
 func (w *world) push(t *testing.T, ref, platform string) {
 	t.Helper()
-	client := ecr.New(ecr.Options{
-		Region: "eu-central-1", Credentials: credentials.NewStaticCredentialsProvider(userKey, userSecret, ""),
-		HTTPClient: &http.Client{Transport: w.cloud.RoundTripper()},
-	})
-	out, err := client.GetAuthorizationToken(t.Context(), &ecr.GetAuthorizationTokenInput{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	img := image(t, map[string]string{"other": "other\n"})
 	config, err := img.ConfigFile()
 	if err != nil {
@@ -293,8 +284,7 @@ func (w *world) push(t *testing.T, ref, platform string) {
 		t.Fatal(err)
 	}
 	t.Logf("%s is %s", ref, digest)
-	pushImage(t, ref, img, w.cloud.RoundTripper(),
-		authn.FromConfig(authn.AuthConfig{Auth: *out.AuthorizationData[0].AuthorizationToken}))
+	pushImage(t, ref, img, w.cloud.RoundTripper(), w.login(t))
 	w.skipCalls = len(w.cloud.Calls())
 }
 
