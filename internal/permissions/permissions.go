@@ -117,7 +117,7 @@ func (r request) answer(getenv func(string) string) (string, error) {
 	if file := settings.Task.TaskDefinition; file != "" {
 		// A file that cannot be read leaves placeholders.
 		if data, err := os.ReadFile(file); err == nil { //nolint:gosec // the user names the file
-			facts.Task, _ = policy.TaskOf(data) //nolint:errcheck // as above
+			facts.Task, _ = policy.TaskOf(data)
 		}
 	}
 	return r.print(policy.For(settings, facts)), nil

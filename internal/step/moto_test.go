@@ -30,6 +30,7 @@ import (
 // emulator, and ECR's registry by go-containerregistry's.
 type motoAWS struct {
 	address  string
+	wire     http.Transport
 	github   *emulator.Cloud
 	registry *otherRegistry
 
@@ -96,7 +97,7 @@ func (m *motoAWS) await(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if resp, err := http.DefaultTransport.RoundTrip(req); err == nil {
+		if resp, err := m.wire.RoundTrip(req); err == nil {
 			_ = resp.Body.Close()
 			return
 		}
@@ -124,7 +125,7 @@ func (m *motoAWS) RoundTrip(req *http.Request) (*http.Response, error) {
 		sent := req.Clone(req.Context())
 		sent.Host = req.URL.Host
 		sent.URL.Scheme, sent.URL.Host = "http", m.address
-		return http.DefaultTransport.RoundTrip(sent)
+		return m.wire.RoundTrip(sent)
 	default:
 		return m.github.RoundTripper().RoundTrip(req)
 	}
