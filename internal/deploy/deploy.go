@@ -22,6 +22,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/codedeploy"
+	cdtypes "github.com/aws/aws-sdk-go-v2/service/codedeploy/types"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 
 	"github.com/towline/towline/internal/problem"
@@ -69,6 +71,8 @@ type Options struct {
 	WaitAtPause bool
 	// Update is what else is changed with the task definition.
 	Update Update
+	// CodeDeploy is for a service whose controller is CODE_DEPLOY.
+	CodeDeploy CodeDeploy
 	// Events receives what happens, always from the calling goroutine. It may
 	// be nil.
 	Events func(Event)
@@ -83,6 +87,10 @@ type Client struct {
 	logs    *cloudwatchlogs.Client
 	denied  map[string]bool // actions whose refusal has been told
 	failing map[string]int  // wanted actions, by how often they failed in a row
+	// codedeploy and group are for a service whose controller is CODE_DEPLOY;
+	// group is nil until it is found.
+	codedeploy *codedeploy.Client
+	group      *cdtypes.DeploymentGroupInfo
 }
 
 // New gives a Client. It contacts nobody.
@@ -105,6 +113,11 @@ func New(opts Options) *Client {
 		}),
 		logs:   cloudwatchlogs.NewFromConfig(opts.Config),
 		denied: map[string]bool{}, failing: map[string]int{},
+		codedeploy: codedeploy.NewFromConfig(opts.Config, func(o *codedeploy.Options) {
+			o.Retryer = retry.NewStandard(func(s *retry.StandardOptions) {
+				s.MaxAttempts, s.RateLimiter = opts.Attempts, ratelimit.None
+			})
+		}),
 	}
 }
 
@@ -150,6 +163,9 @@ type Outcome struct {
 	// DeploymentARN is the service deployment's ARN, or empty where it cannot
 	// be read.
 	DeploymentARN string
+	// CodeDeployID is CodeDeploy's name of the deployment, d-XXXXXXXXX, where it
+	// is CodeDeploy's; DeploymentID is the same then.
+	CodeDeployID string
 	// ConsoleURL shows the deployment in the AWS console; empty in partitions
 	// whose console is not known.
 	ConsoleURL string
@@ -170,6 +186,9 @@ func (c *Client) Deploy(ctx context.Context, arn string) (Outcome, error) {
 	before, err := c.usable(ctx)
 	if err != nil {
 		return Outcome{TaskDefinitionARN: arn}, err
+	}
+	if byCodeDeploy(before) {
+		return c.deployByCodeDeploy(ctx, before, arn)
 	}
 	d, err := c.start(ctx, before, arn)
 	if err != nil {

@@ -199,6 +199,17 @@ func TestDeployOnTheEmulator(t *testing.T) {
 // deployNext goes from what the service runs to another image of it.
 func deployNext(t *testing.T, client *deploy.Client, image string) (deploy.Outcome, error) {
 	t.Helper()
+	return client.Deploy(t.Context(), registerImage(t, client, image))
+}
+
+// registerNext registers what the service is to run next.
+func registerNext(t *testing.T, client *deploy.Client) string {
+	t.Helper()
+	return registerImage(t, client, "")
+}
+
+func registerImage(t *testing.T, client *deploy.Client, image string) string {
+	t.Helper()
 	service, err := client.Service(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +233,7 @@ func deployNext(t *testing.T, client *deploy.Client, image string) (deploy.Outco
 	if err != nil || !changed {
 		t.Fatalf("Register gave %q, %t, %v", arn, changed, err)
 	}
-	return client.Deploy(t.Context(), arn)
+	return arn
 }
 
 func check(t *testing.T, out deploy.Outcome, err error, status deploy.Status, parts []string) {

@@ -20,6 +20,8 @@ type Started struct {
 	DeploymentID, TaskDefinitionARN, PreviousARN string
 	ConsoleURL                                   string
 	Joined                                       bool
+	// Detail is what else was chosen, or empty.
+	Detail string
 }
 
 // Waiting is the state of the deployment's tasks: at each change, and every

@@ -68,10 +68,16 @@ func newFollower(c *Client, d *deployment) *follower {
 // follow looks until the deployment is over. The error is ctx's cause, or why
 // it can no longer be watched.
 func (f *follower) follow(ctx context.Context) (verdict, error) {
+	return f.c.watch(ctx, "ECS", f.look, f.early)
+}
+
+// watch looks until there is a verdict, often while it is early. The error is
+// ctx's cause, or why service does not answer any more.
+func (c *Client) watch(ctx context.Context, service string, look func(context.Context) (verdict, error), isEarly func() bool) (verdict, error) {
 	misses := 0
 	for {
 		begun := time.Now()
-		v, err := f.lookWithin(ctx)
+		v, err := within(ctx, look)
 		switch {
 		case ctx.Err() != nil:
 			return verdict{}, context.Cause(ctx)
@@ -81,14 +87,14 @@ func (f *follower) follow(ctx context.Context) (verdict, error) {
 			misses = 0
 		case isThrottled(err):
 			// Others use up the account's rate: that costs time and nothing else.
-			f.c.emit(Notice{Message: "ECS refuses reads for the moment (rate exceeded), asking again"})
+			c.emit(Notice{Message: service + " refuses reads for the moment (rate exceeded), asking again"})
 		case !isPassing(err) || misses == mostMisses:
 			return verdict{}, err
 		default:
 			misses++
-			f.c.emit(Notice{Message: "ECS does not answer, asking again: " + firstLine(err)})
+			c.emit(Notice{Message: service + " does not answer, asking again: " + firstLine(err)})
 		}
-		if f.early() {
+		if isEarly() {
 			pause(ctx, max(early-time.Since(begun), early/5), 0.1)
 		} else {
 			pause(ctx, usual, 0.2)
@@ -107,12 +113,12 @@ func (f *follower) begun() time.Time {
 	return f.d.since
 }
 
-// lookWithin is look with a limit: a connection that has died silently must not
-// use up the whole wait.
-func (f *follower) lookWithin(ctx context.Context) (verdict, error) {
+// within bounds one look: a connection that has died silently must not use up
+// the whole wait.
+func within(ctx context.Context, look func(context.Context) (verdict, error)) (verdict, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, lookLimit, fmt.Errorf("no answer within %s", span(lookLimit)))
 	defer cancel()
-	return f.look(ctx)
+	return look(ctx)
 }
 
 // errBlind is the end where ECS gives nothing to judge a deployment by.

@@ -22,6 +22,9 @@ func (c *Client) Resume(ctx context.Context, back bool) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
+	if byCodeDeploy(s) {
+		return c.resumeCodeDeploy(ctx, s, back)
+	}
 	f, state, err := c.underWay(ctx, s)
 	if err != nil {
 		return Outcome{}, err

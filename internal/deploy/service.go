@@ -68,6 +68,14 @@ func (c *Client) Service(ctx context.Context) (*Service, error) {
 	if len(out.CapacityProviders) > 0 {
 		out.LaunchType = ""
 	}
+	if byCodeDeploy(s) {
+		b, err := c.newBlueGreen(ctx, s, "") // finds the deployment group, or says why not
+		if err != nil {
+			return nil, err
+		}
+		out.TaskDefinitionARN, out.StableTaskDefinitionARN = b.d.previous, b.d.previous
+		out.Strategy = "blue/green by CodeDeploy"
+	}
 	return out, nil
 }
 
@@ -94,8 +102,7 @@ func (c *Client) usable(ctx context.Context) (*ecstypes.Service, error) {
 		switch s.DeploymentController.Type {
 		case ecstypes.DeploymentControllerTypeEcs, "":
 		case ecstypes.DeploymentControllerTypeCodeDeploy:
-			return refuse("its deployment controller is CODE_DEPLOY, which is not supported yet",
-				"Change the service's deployment controller to ECS (aws ecs update-service --deployment-controller type=ECS).")
+			return s, nil
 		default:
 			return refuse(fmt.Sprintf("its deployment controller is %s, which leaves deployments to another tool", s.DeploymentController.Type),
 				"Deploy with the tool that owns the service's task sets, or create the service with the controller ECS.")

@@ -62,7 +62,7 @@ func TestServiceRefused(t *testing.T) {
 		},
 		"INACTIVE":    {prepare: put("status", "INACTIVE"), input: "service", want: []string{"INACTIVE", "deleted"}},
 		"DRAINING":    {prepare: put("status", "DRAINING"), input: "service", want: []string{"DRAINING", "being deleted"}},
-		"CODE_DEPLOY": {prepare: put("deploymentController", map[string]any{"type": "CODE_DEPLOY"}), input: "service", want: []string{"CODE_DEPLOY", "not supported"}},
+		"CODE_DEPLOY": {prepare: put("deploymentController", map[string]any{"type": "CODE_DEPLOY"}), input: "codedeploy-deployment-group", want: []string{"DgpECS-prod-web", "UnknownOperation"}},
 		"EXTERNAL":    {prepare: put("deploymentController", map[string]any{"type": "EXTERNAL"}), input: "service", want: []string{"EXTERNAL"}},
 		"bakes for longer than is waited": {
 			opts: Options{Service: "web", Cluster: "prod", Wait: true}, input: "wait-for-minutes",

@@ -86,6 +86,7 @@ type Cloud struct {
 	faults    []*fault
 	reg       *registryStore
 	ecs       *ecsState
+	code      codeState
 	logs      map[string]*logGroup
 	// secrets and parameters by name, instances by cluster.
 	secrets    map[string]*secret
@@ -132,6 +133,7 @@ func New(opts Options) *Cloud {
 		"Logs_20140328":                        {service: "logs", operations: c.logsOperations()},
 		"secretsmanager":                       {service: "secretsmanager", operations: c.secretsOperations()},
 		"AmazonSSM":                            {service: "ssm", operations: c.parameterOperations()},
+		"CodeDeploy_20141006":                  {service: "codedeploy", operations: c.codeDeployOperations()},
 	}
 	c.AddProvider(Provider{URL: githubIssuer, Audiences: []string{"sts.amazonaws.com"}})
 	return c

@@ -80,6 +80,10 @@ func (s *service) reconcile(now time.Time) {
 	if !primary.begun {
 		return
 	}
+	if s.controller() == "CODE_DEPLOY" {
+		s.reconcileSets(now)
+		return
+	}
 	s.dropDrained()
 	started, stopped := 0, 0
 	if primary.moving() {

@@ -57,6 +57,8 @@ type deployment struct {
 	revision *serviceRevision
 	// begun is set once the scheduler works on it, halted once it gave up.
 	begun, halted bool
+	// external is the CodeDeploy deployment that made this task set, or empty.
+	external string
 	// failed counts the tasks that failed one after another.
 	failed int
 	// nextLaunch is when the scheduler may start tasks again, rounds how
@@ -265,6 +267,10 @@ func (s *service) json() map[string]any {
 		deployments = append(deployments, s.deploymentJSON(d))
 	}
 	out["deployments"] = deployments
+	if s.controller() == "CODE_DEPLOY" {
+		out["deployments"], out["taskSets"] = []any{}, s.taskSetsJSON()
+		delete(out, "currentServiceDeployment")
+	}
 	if revisions := s.liveRevisions(); len(revisions) > 0 {
 		out["currentServiceRevisions"] = revisions
 	}

@@ -150,7 +150,7 @@ func TestOtherServices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := out.Services[0].Deployments[0].RolloutState; got != "" {
-		t.Errorf("got rollout state %s, want none under CODE_DEPLOY", got)
+	if s := out.Services[0]; len(s.Deployments) != 0 || len(s.TaskSets) != 1 || *s.TaskSets[0].Status != "PRIMARY" {
+		t.Errorf("got %d deployments and task sets %+v, want one PRIMARY task set under CODE_DEPLOY", len(s.Deployments), s.TaskSets)
 	}
 }

@@ -29,7 +29,8 @@ func Definitions() []Definition {
 	var all []Definition
 	for _, group := range [][]Definition{
 		credentialDefinitions(), registryDefinitions(), buildDefinitions(), sourceDefinitions(), resultDefinitions(), machineDefinitions(),
-		taskDefinitions(), containerDefinitions(), runTaskDefinitions(), deploymentDefinitions(), strategyDefinitions(), dryRunDefinitions(),
+		taskDefinitions(), containerDefinitions(), runTaskDefinitions(), deploymentDefinitions(), strategyDefinitions(), codeDeployDefinitions(),
+		dryRunDefinitions(),
 	} {
 		all = append(all, group...)
 	}
@@ -98,6 +99,7 @@ const (
 	OutputDeploymentARN             = "deployment-arn"
 	OutputDeploymentStatus          = "deployment-status"
 	OutputDeploymentReason          = "deployment-reason"
+	OutputCodeDeployDeploymentID    = "codedeploy-deployment-id"
 	OutputConsoleURL                = "console-url"
 )
 
@@ -124,6 +126,7 @@ func Outputs() []Output {
 		{OutputDeploymentARN, "ARN of the service deployment."},
 		{OutputDeploymentStatus, "How the deployment ended: `succeeded`, `rolled-back`, `failed`, `superseded`, `timed-out`, `stopped`, `unchanged`, `paused` at a hook, or `started` if it was not watched to its end."},
 		{OutputDeploymentReason, "Why it ended so, in ECS's words where there are any."},
+		{OutputCodeDeployDeploymentID, "ID of the deployment in CodeDeploy, for a service with the controller CODE_DEPLOY."},
 		{OutputConsoleURL, "Page of the deployment in the AWS console."},
 	}
 }

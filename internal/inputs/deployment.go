@@ -29,6 +29,7 @@ type Deployment struct {
 	// Continue or Rollback is about the deployment that is there already; at
 	// most one is set.
 	Continue, Rollback bool
+	CodeDeploy         CodeDeploy
 }
 
 // ServiceUpdate is what the service is to become besides its task definition.
@@ -106,6 +107,7 @@ func (p *parser) deployment(s *Settings) {
 	}
 	p.serviceUpdate(&d.Update)
 	p.strategy(&d.Strategy)
+	p.codeDeploy(&d.CodeDeploy)
 }
 
 func (p *parser) serviceUpdate(u *ServiceUpdate) {
@@ -195,7 +197,7 @@ func (p *parser) percent(name string, low float64) *float64 {
 // checkDeployment finds deployment inputs that do not go together.
 func (p *parser) checkDeployment(settings Settings) {
 	if !p.given("service") {
-		names := p.givenAmong(append([]string{"desired-count", "force-new-deployment", "service-managed-ebs-volume"}, strategyInputs()...)...)
+		names := p.givenAmong(append([]string{"desired-count", "force-new-deployment", "service-managed-ebs-volume"}, append(strategyInputs(), codeDeployInputs()...)...)...)
 		if p.given("cluster") && !settings.RunTask.Run {
 			p.failf("service", "", "Set \"service\", or remove \"cluster\".", "empty, but \"cluster\" is set: nothing would be deployed")
 		} else if names != "" {

@@ -25,7 +25,7 @@ func (r *Reporter) Deploy(e deploy.Event) {
 		if e.Joined {
 			verb = "joined"
 		}
-		r.line(verb, "deployment "+e.DeploymentID, "of "+lastPart(e.TaskDefinitionARN))
+		r.line(verb, "deployment "+e.DeploymentID, "of "+lastPart(e.TaskDefinitionARN), e.Detail)
 		if e.ConsoleURL != "" {
 			r.line("see", e.ConsoleURL)
 		}

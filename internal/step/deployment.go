@@ -15,7 +15,7 @@ func (s *Step) openDeployer() {
 		Config: s.session.Config, Cluster: d.Cluster, Service: d.Service, Attempts: d.MaxRetries + 1,
 		Wait: d.WaitForServiceStability, WaitLimit: d.WaitFor, WaitAtPause: d.WaitAtPause,
 		RollbackOnFailure: d.RollbackOnFailure, RollbackOnCancel: d.RollbackOnCancel,
-		Update: serviceUpdate(d.Update, d.Strategy), Events: s.report.Deploy,
+		Update: serviceUpdate(d.Update, d.Strategy), CodeDeploy: s.codeDeploy(), Events: s.report.Deploy,
 	})
 }
 
@@ -70,7 +70,7 @@ func (s *Step) deployed(outcome deploy.Outcome, err error) error {
 	if outErr := s.output(map[string]string{
 		inputs.OutputDeploymentID: outcome.DeploymentID, inputs.OutputDeploymentARN: outcome.DeploymentARN,
 		inputs.OutputDeploymentStatus: string(outcome.Status), inputs.OutputDeploymentReason: outcome.Reason,
-		inputs.OutputConsoleURL: outcome.ConsoleURL,
+		inputs.OutputCodeDeployDeploymentID: outcome.CodeDeployID, inputs.OutputConsoleURL: outcome.ConsoleURL,
 	}); outErr != nil && err == nil {
 		return outErr
 	}

@@ -20,6 +20,9 @@ func (s *Step) checkFiles() error {
 	if file := s.settings.Task.TaskDefinition; file != "" {
 		errs = append(errs, s.readTaskDefinition(file))
 	}
+	if s.settings.Deploys() {
+		errs = append(errs, s.readAppSpec())
+	}
 	return errors.Join(errs...)
 }
 

@@ -340,7 +340,8 @@ func (w *world) onlyRead(t *testing.T) {
 func (w *world) changes() string {
 	writes := []string{
 		"POST upload", "PUT upload", "MOUNT blob", "PUT manifest", "CreateRepository",
-		"RegisterTaskDefinition", "UpdateService", "StopServiceDeployment", "DeregisterTaskDefinition", "RunTask", "StopTask",
+		"RegisterTaskDefinition", "UpdateService", "StopServiceDeployment", "DeregisterTaskDefinition",
+		"CreateDeployment", "StopDeployment", "ContinueDeployment", "RunTask", "StopTask",
 	}
 	counts, refused := map[string]int{}, map[string]bool{}
 	var order []string

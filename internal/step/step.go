@@ -79,6 +79,10 @@ type Step struct {
 	// pinned has images that are given with their digests.
 	pinned map[string]string
 
+	// appSpec is an AppSpec file's content, or nil.
+	appSpec     []byte
+	appSpecName string
+
 	// repositories are where it goes without a tag: HOST/NAME.
 	repositories []string
 	// registryTold: the output "registry" is set.

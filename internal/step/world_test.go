@@ -211,6 +211,12 @@ func (w *world) set(t *testing.T, s *settings, word, value string) {
 		s.service.DeploymentConfiguration = value
 	case "no-circuit-breaker":
 		s.service.CircuitBreaker = nil
+	case "code-deploy": // CodeDeploy deploys the service, a JSON emulator.DeploymentGroup
+		var group emulator.DeploymentGroup
+		decode(&group)
+		group.Cluster, group.Service = "prod", "web"
+		w.cloud.AddDeploymentGroup(group)
+		s.service.Settings = `{"deploymentController": {"type": "CODE_DEPLOY"}, "loadBalancers": [{"targetGroupArn": "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/blue/1", "containerName": "app", "containerPort": 8080}]}`
 	case "tasks": // how the tasks of later revisions behave, a JSON emulator.Behaviour
 		var b emulator.Behaviour
 		decode(&b)
