@@ -155,6 +155,9 @@ func (b *blueGreen) explain(ctx context.Context, v verdict) told {
 	}
 	if e, known := explainCode(b.seen.info.ErrorInformation); known && e.rank >= best.rank {
 		best.explanation = e
+		if strings.HasPrefix(v.reason, e.words) {
+			best.words = v.reason // which says it
+		}
 	}
 	return best
 }
@@ -247,6 +250,14 @@ func (b *blueGreen) awaitRollback(ctx context.Context, id string, v verdict) ver
 		v.status, v.sequel, v.noWayBack = StatusFailed, "the rollback (deployment "+id+") did not succeed: "+firstOf(end.reason, string(end.status)), true
 	}
 	return v
+}
+
+// announce tells once that the service is going back.
+func (b *blueGreen) announce(reason string, byItself bool) {
+	if !b.announced && !b.back {
+		b.announced = true
+		b.c.emit(RollingBack{Reason: reason, To: b.d.previous, ByECS: byItself, CodeDeploy: true})
+	}
 }
 
 // stop asks CodeDeploy to stop the deployment and to go back.

@@ -92,7 +92,7 @@ func TestCodeDeploy(t *testing.T) {
 				"BeforeAllowTraffic": {Code: "HOOK_EXECUTION_FAILURE", Message: "smoke test got 500"},
 			}},
 			status: deploy.StatusRolledBack, ends: "web:1",
-			fails: []string{"lifecycle event BeforeAllowTraffic failed: smoke test got 500", "the function of a lifecycle event failed", "rolled back to web:1 by deployment d-", "PutLifecycleEventHookExecutionStatus"},
+			fails: []string{"HOOK_EXECUTION_FAILURE: The deployment failed because the lifecycle event BeforeAllowTraffic failed: smoke test got 500", "rolled back to web:1 by deployment d-", "PutLifecycleEventHookExecutionStatus"},
 		},
 		"hook fails after the traffic": {
 			group: emulator.DeploymentGroup{Ends: map[string]emulator.LifecycleEnd{"AfterAllowTraffic": {Code: "HOOK_EXECUTION_FAILURE"}}},

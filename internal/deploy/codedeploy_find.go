@@ -85,11 +85,11 @@ func (c *Client) findGroup(ctx context.Context, s *ecstypes.Service) (*cdtypes.D
 			return group, nil
 		}
 	}
-	return c.searchGroup(ctx, s, errors.Join(err, fmt.Errorf("no group %s in application %s", name, application)))
+	return c.searchGroup(ctx, s, fmt.Sprintf("there is no deployment group %s in the application %s", name, application))
 }
 
 // searchGroup looks through all groups for those of the service.
-func (c *Client) searchGroup(ctx context.Context, s *ecstypes.Service, why error) (*cdtypes.DeploymentGroupInfo, error) {
+func (c *Client) searchGroup(ctx context.Context, s *ecstypes.Service, why string) (*cdtypes.DeploymentGroupInfo, error) {
 	const fix = "Set the inputs codedeploy-application and codedeploy-deployment-group."
 	found, err := c.groupsOf(ctx, s)
 	names := make([]string, 0, len(found))
@@ -100,7 +100,7 @@ func (c *Client) searchGroup(ctx context.Context, s *ecstypes.Service, why error
 	switch {
 	case err != nil && isDenied(err):
 		return nil, &problem.Error{
-			Op: opGroup, Input: "service", Value: c.opts.Service, Err: errors.Join(err, why), Fix: permission(err) + " Or: " + fix,
+			Op: opGroup, Input: "service", Value: c.opts.Service, Err: fmt.Errorf("%s, and others cannot be looked for: %w", why, err), Fix: permission(err) + " Or: " + fix,
 		}
 	case err != nil:
 		return nil, c.apiProblem(opGroup, "service", c.opts.Service, err)

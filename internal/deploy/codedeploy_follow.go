@@ -102,7 +102,9 @@ func cdReason(s cdSnapshot) string {
 	}
 	for _, e := range s.events() {
 		if e.Status == cdtypes.LifecycleEventStatusFailed {
-			reason = strings.TrimPrefix(reason+"; lifecycle event "+aws.ToString(e.LifecycleEventName)+" failed", "; ")
+			if name := aws.ToString(e.LifecycleEventName); !strings.Contains(reason, name) {
+				reason = strings.TrimPrefix(reason+"; lifecycle event "+name+" failed", "; ")
+			}
 			if d := e.Diagnostics; d != nil && aws.ToString(d.Message) != "" && !strings.Contains(reason, aws.ToString(d.Message)) {
 				reason += ": " + strings.TrimRight(aws.ToString(d.Message), ". ")
 			}

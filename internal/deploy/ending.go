@@ -34,7 +34,7 @@ func (f *follower) explain(ctx context.Context, v verdict) told {
 		}
 	}
 	best := f.tasks.why(f.events)
-	if e, known := explainText(f.tasks.table, v.reason); known && e.rank > best.rank {
+	if e, known := explainText(f.tasks.table, v.reason); known && (e.rank == rankKnown && best.rank < rankKnown || best.summary == "") {
 		best = told{explanation: e}
 	}
 	return best

@@ -139,8 +139,11 @@ type RollingBack struct {
 	Reason string
 	// To is the task definition, or empty when only ECS knows it.
 	To string
-	// ByECS is true when ECS does it by itself, false when we asked for it.
+	// ByECS is true when ECS (or CodeDeploy) does it by itself, false when we
+	// asked for it.
 	ByECS bool
+	// CodeDeploy is true when CodeDeploy does it.
+	CodeDeploy bool
 }
 
 // Notice is something the user should know that is no failure: a missing

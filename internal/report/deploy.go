@@ -48,6 +48,9 @@ func (r *Reporter) Deploy(e deploy.Event) {
 		by := "asked for by Towline"
 		if e.ByECS {
 			by = "by ECS itself"
+			if e.CodeDeploy {
+				by = "by CodeDeploy itself"
+			}
 		}
 		r.line("rollback", "to "+object, by)
 		r.indented(e.Reason)

@@ -41,5 +41,10 @@ func traffic(e deploy.Stage) string {
 
 func percent(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
 
-// words is a word of ECS as people write it.
-func words(text string) string { return strings.ToLower(strings.ReplaceAll(text, "_", " ")) }
+// words is a word of ECS as people write it; CodeDeploy's stay as they are.
+func words(text string) string {
+	if text != strings.ToUpper(text) {
+		return text
+	}
+	return strings.ToLower(strings.ReplaceAll(text, "_", " "))
+}

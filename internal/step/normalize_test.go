@@ -128,11 +128,12 @@ func sortDeployment(text string) string {
 		}
 	}
 	blocks = slices.DeleteFunc(blocks, func(block string) bool {
-		return strings.HasPrefix(block, "rollback") && strings.Contains(block, "by ECS itself") // seen while under way, or not
+		passing := strings.HasPrefix(block, "stage") && strings.Contains(block, " 0% of") && !strings.Contains(block, " failed ")
+		return passing || strings.HasPrefix(block, "rollback") && strings.Contains(block, "by ECS itself") // seen while under way, or not
 	})
 	last := blocks[len(blocks)-1]
 	blocks = blocks[:len(blocks)-1]
-	order := []string{"started", "joined", "see", "event", "failed", "last lines", "alarm", "rollback", "paused", "unchanged", "left", "ended"}
+	order := []string{"started", "joined", "see", "stage", "event", "failed", "last lines", "alarm", "rollback", "paused", "unchanged", "left", "ended"}
 	rank := func(block string) int {
 		return slices.IndexFunc(order, func(verb string) bool { return strings.HasPrefix(block, verb) })
 	}
