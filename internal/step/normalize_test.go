@@ -121,7 +121,9 @@ func sortDeployment(text string) string {
 		case strings.HasPrefix(line, "::"), strings.HasPrefix(line, "waiting "), strings.HasPrefix(line, "stage "):
 		case strings.HasPrefix(line, " ") && len(blocks) > 0:
 			blocks[len(blocks)-1] += line
-		case (strings.HasPrefix(line, "why ") || strings.HasPrefix(line, "to do ")) && len(blocks) > 0:
+		case strings.HasPrefix(line, "why "): // told by an event or by a task, whichever is seen first
+			blocks = append(blocks, line)
+		case strings.HasPrefix(line, "to do ") && len(blocks) > 0:
 			blocks[len(blocks)-1] += line
 		case !slices.Contains(blocks, line):
 			blocks = append(blocks, line)
@@ -133,7 +135,7 @@ func sortDeployment(text string) string {
 	})
 	last := blocks[len(blocks)-1]
 	blocks = blocks[:len(blocks)-1]
-	order := []string{"started", "joined", "see", "stage", "event", "failed", "last lines", "alarm", "rollback", "paused", "unchanged", "left", "ended"}
+	order := []string{"started", "joined", "see", "stage", "event", "failed", "why", "last lines", "alarm", "rollback", "paused", "unchanged", "left", "ended"}
 	rank := func(block string) int {
 		return slices.IndexFunc(order, func(verb string) bool { return strings.HasPrefix(block, verb) })
 	}
