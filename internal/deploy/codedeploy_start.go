@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/codedeploy"
 	cdtypes "github.com/aws/aws-sdk-go-v2/service/codedeploy/types"
 
@@ -115,12 +113,7 @@ func (b *blueGreen) create(ctx context.Context, in *codedeploy.CreateDeploymentI
 			return &problem.Error{Op: op, Err: context.Cause(ctx), Fix: "No deployment was created: run the job again."}
 		}
 		out, err := b.c.codedeploy.CreateDeployment(ctx, in, func(o *codedeploy.Options) {
-			o.Retryer = retry.NewStandard(func(s *retry.StandardOptions) {
-				s.MaxAttempts, s.RateLimiter = b.c.opts.Attempts, ratelimit.None
-				s.Retryables = []retry.IsErrorRetryable{retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
-					return aws.BoolTernary(isThrottled(err))
-				})}
-			})
+			o.Retryer = newRetryer(b.c.opts.Attempts, isThrottled)
 		})
 		if err == nil {
 			b.id = aws.ToString(out.DeploymentId)

@@ -114,9 +114,7 @@ func New(opts Options) *Client {
 		logs:   cloudwatchlogs.NewFromConfig(opts.Config),
 		denied: map[string]bool{}, failing: map[string]int{},
 		codedeploy: codedeploy.NewFromConfig(opts.Config, func(o *codedeploy.Options) {
-			o.Retryer = retry.NewStandard(func(s *retry.StandardOptions) {
-				s.MaxAttempts, s.RateLimiter = opts.Attempts, ratelimit.None
-			})
+			o.Retryer = newRetryer(opts.Attempts, nil)
 		}),
 	}
 }
@@ -250,7 +248,7 @@ func (c *Client) await(ctx context.Context, f *follower) (verdict, error) {
 		return v, err
 	}
 	// It may have ended since the last look.
-	if last, err := f.lookWithin(ctx); err == nil && last.status != "" {
+	if last, err := within(ctx, f.look); err == nil && last.status != "" {
 		return last, nil
 	}
 	return verdict{status: StatusTimedOut, reason: limit.Error()}, nil

@@ -32,7 +32,7 @@ func (f *follower) rollBack(ctx context.Context, v verdict) verdict {
 			return end
 		}
 	}
-	if last, err := f.lookWithin(ctx); err == nil && last.status == StatusSucceeded {
+	if last, err := within(ctx, f.look); err == nil && last.status == StatusSucceeded {
 		return last // it has succeeded since
 	}
 	back, err := f.goBack(ctx)
