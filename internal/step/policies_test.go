@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 
 	"github.com/goccy/go-yaml"
 )
@@ -260,7 +259,7 @@ func (f documentedFlow) play(t *testing.T, d documented, s stage, p permissions)
 	}
 	var got played
 	t.Run("bubble", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
 			w := newWorld(t, env, strings.Join(append([]string{"permissions " + p.json(t), "trust " + oneLine(d.trust)}, s.world...), "\n"), d.definition)
 			got.code = w.run(t)
 			got.log = w.log.text.String()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net/url"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/towline/towline/internal/emulator"
@@ -42,7 +41,7 @@ func TestThreeHours(t *testing.T) {
 				"repository": "", "tags": "", "image": "registry.example.com/shop:v2",
 				"role-to-assume": test.roles, "role-duration-seconds": "900", "wait-for-minutes": "600",
 			})
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				w := newWorld(t, env, "pace 50m\n"+test.world, "")
 				start := time.Now()
 				if code := w.run(t); code != 0 {

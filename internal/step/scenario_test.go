@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -159,7 +158,7 @@ func play(t *testing.T, archive *txtar.Archive) map[string]string {
 	}
 	var got map[string]string
 	t.Run("bubble", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
 			w := newWorld(t, env, string(find(archive, "world")), string(find(archive, "definition.json")))
 			code := w.run(t)
 			if w.twice {
