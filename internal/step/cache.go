@@ -22,8 +22,9 @@ const (
 	// cacheReadLimit is how long a build waits to learn what is cached.
 	cacheReadLimit = 20 * time.Second
 	// cacheWriteLimit is how long a step that has done its work waits for the
-	// upload of its cache.
+	// upload of its cache, and cacheGrace how long one that was cancelled does.
 	cacheWriteLimit = 2 * time.Minute
+	cacheGrace      = 2 * time.Second
 )
 
 // caching is the upload of a cache, which goes on beside the deployment.
@@ -122,7 +123,7 @@ func (s *Step) keepCache(ctx context.Context) {
 	if len(refs) == 0 {
 		return
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	c := &caching{done: make(chan struct{}), cancel: cancel, ref: strings.Join(refs, ", ")}
 	s.caching = c
 	if layers, err := s.built.Cache.Layers(); err == nil {
@@ -145,20 +146,21 @@ func (s *Step) keptCache(ctx context.Context) {
 		return
 	}
 	defer c.cancel(nil)
-	ctx, cancel := context.WithTimeoutCause(ctx, cacheWriteLimit, errors.New("it took too long"))
-	defer cancel()
+	limit := cacheWriteLimit
+	if ctx.Err() != nil {
+		limit = cacheGrace
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
 	select {
 	case <-c.done:
-	case <-ctx.Done():
-		c.cancel(context.Cause(ctx))
+	case <-timer.C:
+		c.cancel(errors.New("it took too long"))
 		<-c.done
 	}
-	var cancelled *CancelledError
-	switch {
-	case c.err == nil:
+	if c.err == nil {
 		s.report.Say("cached", c.ref, plural(c.layers, "layer"), c.time.Round(100*time.Millisecond).String())
-	case errors.As(c.err, &cancelled):
-	default:
+	} else {
 		s.report.Warning(fmt.Sprintf("the build cache %s was not written, so the next build does everything again: %v", c.ref, c.err))
 	}
 }
