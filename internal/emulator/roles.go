@@ -47,7 +47,7 @@ func (c *Cloud) serveIAM(w http.ResponseWriter, r *http.Request) {
 			return err
 		}
 		call.AccessKey, call.Principal = who.accessKey, who.arn
-		if err := f.refusal(&request{who: who, action: call.Action}, "iam"); err != nil {
+		if err = f.refusal(&request{who: who, action: call.Action}, "iam"); err != nil {
 			return err
 		}
 		var out any

@@ -104,7 +104,7 @@ func splitSecret(from string) (id, key, stage, version string) {
 	if len(parts) <= 7 {
 		return from, "", "", ""
 	}
-	rest := append(parts[7:], "", "", "")
+	rest := slices.Concat(parts[7:], []string{"", "", ""})
 	return strings.Join(parts[:7], ":"), rest[0], rest[1], rest[2]
 }
 

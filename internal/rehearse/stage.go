@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -224,10 +223,15 @@ func (in *stepInputs) addService(cloud *emulator.Cloud, dir, region string) erro
 		CircuitBreaker: &emulator.CircuitBreaker{Enable: true, Rollback: true},
 	}
 	cloud.AddLogGroup("/rehearsal")
+	if err := in.addNeeds(cloud); err != nil {
+		return err
+	}
 	if file := in.get("task-definition"); file != "" {
 		// A file that ECS would refuse is refused by the step, in better words.
 		if data, err := os.ReadFile(filepath.Join(dir, file)); err == nil && json.Valid(data) { //nolint:gosec // the user names the file
-			addLogGroups(cloud, string(data))
+			if err := addNeeds(cloud, string(data)); err != nil {
+				return err
+			}
 			running.TaskDefinition = string(data)
 			if _, err := cloud.AddService(running); err == nil {
 				return nil
@@ -241,14 +245,6 @@ func (in *stepInputs) addService(cloud *emulator.Cloud, dir, region string) erro
 	running.TaskDefinition = definition
 	_, err = cloud.AddService(running)
 	return err
-}
-
-// addLogGroups adds the groups that a task definition writes to: its tasks would
-// not start without them.
-func addLogGroups(cloud *emulator.Cloud, definition string) {
-	for _, match := range regexp.MustCompile(`"awslogs-group"\s*:\s*"([^"]+)"`).FindAllStringSubmatch(definition, -1) {
-		cloud.AddLogGroup(match[1])
-	}
 }
 
 // definition is a small task definition with the container that the inputs name.

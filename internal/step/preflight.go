@@ -59,10 +59,10 @@ func (s *Step) preflight(ctx context.Context) error {
 		func() error {
 			<-login
 			<-targets
-			if noLogin != nil {
-				return nil // a probe would be refused for the same reason
+			if noLogin == nil { // or a probe would be refused for the same reason
+				return s.tryTargets(ctx)
 			}
-			return s.tryTargets(ctx)
+			return nil
 		},
 		func() error { defer close(images); return s.findImages(ctx) },
 		func() error { defer close(service); return s.findService(ctx) },
