@@ -166,7 +166,7 @@ func (in *stepInputs) addRole(cloud *emulator.Cloud, account string) error {
 				},
 			},
 			map[string]any{
-				"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": map[string]any{"AWS": "*"},
+				"Effect": "Allow", "Action": []string{"sts:AssumeRole", "sts:TagSession"}, "Principal": map[string]any{"AWS": "*"},
 			},
 		},
 	})
