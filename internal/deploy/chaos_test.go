@@ -347,7 +347,10 @@ func (c *chaos) judge(out deploy.Outcome, err error, start time.Time, fail func(
 		return
 	default:
 		good = err != nil
-		if ours != nil && ours.Status == "SUCCESSFUL" && ours.TaskDefinition == c.next {
+		// Time may run out, and the deployment succeed while the way back is
+		// under way: what counts is that the service is back.
+		late := out.Status == deploy.StatusRolledBack && ours != nil && ours.Finished.Sub(start) > c.opts.WaitLimit
+		if ours != nil && ours.Status == "SUCCESSFUL" && ours.TaskDefinition == c.next && !late {
 			fail("a failure, but it succeeded at %s (now %s)", ours.Finished.Sub(start), time.Since(start))
 		}
 		c.judgeFailure(out, ours, all, fail)

@@ -36,6 +36,9 @@ func (f *follower) rollBack(ctx context.Context, v verdict) verdict {
 		return last // it has succeeded since
 	}
 	back, err := f.goBack(ctx)
+	if errors.Is(err, errCompleted) {
+		return verdict{status: StatusSucceeded}
+	}
 	if err != nil {
 		v.sequel = "not rolled back: " + firstLine(err)
 		return v
@@ -79,6 +82,9 @@ func (f *follower) stop(ctx context.Context) (ok bool, err error) {
 	})
 }
 
+// errCompleted says that there is nothing to go back from.
+var errCompleted = errors.New("the deployment has been completed")
+
 // goBack updates the service to what it last ran well, unless somebody else
 // has updated it since.
 func (f *follower) goBack(ctx context.Context) (*follower, error) {
@@ -92,6 +98,8 @@ func (f *follower) goBack(ctx context.Context) (*follower, error) {
 	}
 	if p := primary(now); p != nil && aws.ToString(p.Id) != d.id {
 		return nil, errors.New("meanwhile " + replacedBy(p))
+	} else if p != nil && p.RolloutState == ecstypes.DeploymentRolloutStateCompleted {
+		return nil, errCompleted // between two looks
 	}
 	back := &deployment{
 		serviceARN: d.serviceARN, taskDefinition: d.previous, previous: d.taskDefinition,
