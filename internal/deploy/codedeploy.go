@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/codedeploy"
+	cdsdk "github.com/aws/aws-sdk-go-v2/service/codedeploy"
 	cdtypes "github.com/aws/aws-sdk-go-v2/service/codedeploy/types"
 	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
@@ -55,7 +55,7 @@ func (c *Client) deployByCodeDeploy(ctx context.Context, s *ecstypes.Service, ar
 		b.id = aws.ToString(set.ExternalId)
 		return b.outcome(StatusUnchanged, b.d.same()), nil
 	}
-	if err := b.start(ctx); err != nil {
+	if err = b.start(ctx); err != nil {
 		out := b.outcome("", "")
 		if b.d.uncertain {
 			out.Status = StatusStarted
@@ -262,7 +262,7 @@ func (b *blueGreen) announce(reason string, byItself bool) {
 
 // stop asks CodeDeploy to stop the deployment and to go back.
 func (b *blueGreen) stop(ctx context.Context) error {
-	_, err := b.c.codedeploy.StopDeployment(ctx, &codedeploy.StopDeploymentInput{DeploymentId: aws.String(b.id), AutoRollbackEnabled: aws.Bool(true)})
+	_, err := b.c.codedeploy.StopDeployment(ctx, &cdsdk.StopDeploymentInput{DeploymentId: aws.String(b.id), AutoRollbackEnabled: aws.Bool(true)})
 	if over, done := errors.AsType[*cdtypes.DeploymentAlreadyCompletedException](err); done {
 		b.c.emit(Notice{Message: "the deployment is over already: " + over.ErrorMessage()})
 		return nil
@@ -370,7 +370,7 @@ func (c *Client) resumeCodeDeploy(ctx context.Context, s *ecstypes.Service, back
 func (b *blueGreen) resume(ctx context.Context, info *cdtypes.DeploymentInfo, op string, back bool) (Outcome, error) {
 	if !back {
 		if info.Status == cdtypes.DeploymentStatusReady {
-			_, err := b.c.codedeploy.ContinueDeployment(ctx, &codedeploy.ContinueDeploymentInput{
+			_, err := b.c.codedeploy.ContinueDeployment(ctx, &cdsdk.ContinueDeploymentInput{
 				DeploymentId: aws.String(b.id), DeploymentWaitType: cdtypes.DeploymentWaitTypeReadyWait,
 			})
 			if err != nil {

@@ -44,7 +44,7 @@ func withTaskDefinition(spec []byte, arn string) ([]byte, error) {
 	found := 0
 	document, err = change(document, "Resources", func(resources json.RawMessage) (json.RawMessage, error) {
 		var list []json.RawMessage
-		if err := json.Unmarshal(resources, &list); err != nil {
+		if json.Unmarshal(resources, &list) != nil {
 			return nil, fmt.Errorf("%w: Resources is no list", errAppSpec)
 		}
 		for i, entry := range list {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/codedeploy"
+	cdsdk "github.com/aws/aws-sdk-go-v2/service/codedeploy"
 
 	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/emulator"
@@ -29,7 +29,7 @@ type codeDeployCase struct {
 	faults  []emulator.Fault
 	denied  []string
 	cancel  time.Duration // when the caller goes away
-	after   map[time.Duration]func(*codedeploy.Client, string)
+	after   map[time.Duration]func(*cdsdk.Client, string)
 	status  deploy.Status
 	fails   []string
 	reason  string
@@ -46,7 +46,7 @@ func TestCodeDeploy(t *testing.T) {
 	onFailure := []string{"DEPLOYMENT_FAILURE"}
 	tests := map[string]codeDeployCase{
 		"at once": {
-			status: deploy.StatusSucceeded, longest: time.Minute, reason: "CodeDeploy ends the old ones",
+			group: emulator.DeploymentGroup{TerminationWait: time.Minute}, status: deploy.StatusSucceeded, longest: time.Minute, reason: "CodeDeploy ends the old ones",
 			stages: []string{"Install", "AfterAllowTraffic 100"},
 		},
 		"traffic has moved, old tasks stay an hour": {
@@ -131,7 +131,7 @@ func TestCodeDeploy(t *testing.T) {
 		},
 		"stopped by somebody": {
 			next:   emulator.Behaviour{StartDelay: 10 * time.Minute},
-			after:  map[time.Duration]func(*codedeploy.Client, string){time.Minute: stopDeployment},
+			after:  map[time.Duration]func(*cdsdk.Client, string){time.Minute: stopDeployment},
 			status: deploy.StatusStopped, ends: "web:1", fails: []string{"was stopped by somebody", "MANUAL_STOP"},
 		},
 		"paused": {
@@ -139,7 +139,7 @@ func TestCodeDeploy(t *testing.T) {
 		},
 		"paused, waited for": {
 			group: emulator.DeploymentGroup{ReadyWait: time.Hour}, opts: deploy.Options{WaitAtPause: true},
-			after:  map[time.Duration]func(*codedeploy.Client, string){5 * time.Minute: continueDeployment},
+			after:  map[time.Duration]func(*cdsdk.Client, string){5 * time.Minute: continueDeployment},
 			status: deploy.StatusSucceeded, longest: 7 * time.Minute,
 		},
 		"cancelled": {
@@ -195,6 +195,7 @@ func configOf(cloud *emulator.Cloud) aws.Config {
 }
 
 func runCodeDeploy(t *testing.T, test codeDeployCase) {
+	t.Helper()
 	cloud, config := codeWorld(t, test.group, test.next)
 	for _, action := range test.denied {
 		cloud.Fail(emulator.Fault{Action: action, Kind: emulator.Denied, Times: -1})
@@ -214,7 +215,7 @@ func runCodeDeploy(t *testing.T, test codeDeployCase) {
 	client := deploy.New(test.opts)
 	arn := registerNext(t, client)
 	for after, do := range test.after {
-		time.AfterFunc(after, func() { do(codedeploy.NewFromConfig(config), id) })
+		time.AfterFunc(after, func() { do(cdsdk.NewFromConfig(config), id) })
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	if test.cancel > 0 {
@@ -288,10 +289,10 @@ func firstNonEmpty(texts ...string) string {
 	return ""
 }
 
-func stopDeployment(other *codedeploy.Client, id string) {
-	_, _ = other.StopDeployment(context.Background(), &codedeploy.StopDeploymentInput{DeploymentId: &id, AutoRollbackEnabled: aws.Bool(false)})
+func stopDeployment(other *cdsdk.Client, id string) {
+	_, _ = other.StopDeployment(context.Background(), &cdsdk.StopDeploymentInput{DeploymentId: &id, AutoRollbackEnabled: aws.Bool(false)})
 }
 
-func continueDeployment(other *codedeploy.Client, id string) {
-	_, _ = other.ContinueDeployment(context.Background(), &codedeploy.ContinueDeploymentInput{DeploymentId: &id, DeploymentWaitType: "READY_WAIT"})
+func continueDeployment(other *cdsdk.Client, id string) {
+	_, _ = other.ContinueDeployment(context.Background(), &cdsdk.ContinueDeploymentInput{DeploymentId: &id, DeploymentWaitType: "READY_WAIT"})
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/codedeploy"
+	cdsdk "github.com/aws/aws-sdk-go-v2/service/codedeploy"
 	cdtypes "github.com/aws/aws-sdk-go-v2/service/codedeploy/types"
 	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
@@ -122,7 +122,7 @@ func (c *Client) groupsOf(ctx context.Context, s *ecstypes.Service) ([]cdtypes.D
 	applications := []string{c.opts.CodeDeploy.Application}
 	if applications[0] == "" {
 		applications = nil
-		pages := codedeploy.NewListApplicationsPaginator(c.codedeploy, &codedeploy.ListApplicationsInput{})
+		pages := cdsdk.NewListApplicationsPaginator(c.codedeploy, &cdsdk.ListApplicationsInput{})
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)
 			if err != nil {
@@ -135,7 +135,7 @@ func (c *Client) groupsOf(ctx context.Context, s *ecstypes.Service) ([]cdtypes.D
 	var found []cdtypes.DeploymentGroupInfo
 	for _, application := range applications {
 		var names []string
-		pages := codedeploy.NewListDeploymentGroupsPaginator(c.codedeploy, &codedeploy.ListDeploymentGroupsInput{ApplicationName: aws.String(application)})
+		pages := cdsdk.NewListDeploymentGroupsPaginator(c.codedeploy, &cdsdk.ListDeploymentGroupsInput{ApplicationName: aws.String(application)})
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)
 			if err != nil {
@@ -144,7 +144,7 @@ func (c *Client) groupsOf(ctx context.Context, s *ecstypes.Service) ([]cdtypes.D
 			names = append(names, page.DeploymentGroups...)
 		}
 		for some := range slices.Chunk(names, batch) {
-			out, err := c.codedeploy.BatchGetDeploymentGroups(ctx, &codedeploy.BatchGetDeploymentGroupsInput{ApplicationName: aws.String(application), DeploymentGroupNames: some})
+			out, err := c.codedeploy.BatchGetDeploymentGroups(ctx, &cdsdk.BatchGetDeploymentGroupsInput{ApplicationName: aws.String(application), DeploymentGroupNames: some})
 			if err != nil {
 				return nil, err
 			}
@@ -172,7 +172,7 @@ func ofServices(g *cdtypes.DeploymentGroupInfo) string {
 }
 
 func (c *Client) deploymentGroup(ctx context.Context, application, name string) (*cdtypes.DeploymentGroupInfo, error) {
-	out, err := c.codedeploy.GetDeploymentGroup(ctx, &codedeploy.GetDeploymentGroupInput{ApplicationName: aws.String(application), DeploymentGroupName: aws.String(name)})
+	out, err := c.codedeploy.GetDeploymentGroup(ctx, &cdsdk.GetDeploymentGroupInput{ApplicationName: aws.String(application), DeploymentGroupName: aws.String(name)})
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +184,7 @@ func (c *Client) codeDeployment(ctx context.Context, id string) (*cdtypes.Deploy
 	if id == "" {
 		return nil, errors.New("no deployment")
 	}
-	out, err := c.codedeploy.GetDeployment(ctx, &codedeploy.GetDeploymentInput{DeploymentId: aws.String(id)})
+	out, err := c.codedeploy.GetDeployment(ctx, &cdsdk.GetDeploymentInput{DeploymentId: aws.String(id)})
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/codedeploy"
+	cdsdk "github.com/aws/aws-sdk-go-v2/service/codedeploy"
 	cdtypes "github.com/aws/aws-sdk-go-v2/service/codedeploy/types"
 	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
 )
@@ -181,7 +181,7 @@ func (b *blueGreen) beyond(ctx context.Context, v verdict) verdict {
 			running = int(set.RunningCount)
 		}
 	}
-	if failed >= limit && !(running > 0 && b.tasks.anySteady(ctx)) {
+	if failed >= limit && (running == 0 || !b.tasks.anySteady(ctx)) {
 		return verdict{status: StatusFailed, reason: plural(failed, "task") + " of this deployment failed and none stays up", state: v.state, hopeless: true}
 	}
 	if b.seen.info.Status == cdtypes.DeploymentStatusReady && !b.c.opts.WaitAtPause && !b.continued {
@@ -226,9 +226,9 @@ func (b *blueGreen) sets() []cdtypes.ECSTaskSet {
 func (b *blueGreen) target(ctx context.Context) (*cdtypes.ECSTarget, error) {
 	const loss = "the deployment's lifecycle events and its traffic are not shown"
 	if b.targetID == "" {
-		var out *codedeploy.ListDeploymentTargetsOutput
+		var out *cdsdk.ListDeploymentTargetsOutput
 		ok, err := b.c.spare(ctx, "codedeploy:ListDeploymentTargets", loss, func() (err error) {
-			out, err = b.c.codedeploy.ListDeploymentTargets(ctx, &codedeploy.ListDeploymentTargetsInput{DeploymentId: aws.String(b.id)})
+			out, err = b.c.codedeploy.ListDeploymentTargets(ctx, &cdsdk.ListDeploymentTargetsInput{DeploymentId: aws.String(b.id)})
 			return err
 		})
 		switch {
@@ -239,9 +239,9 @@ func (b *blueGreen) target(ctx context.Context) (*cdtypes.ECSTarget, error) {
 		}
 		b.targetID = out.TargetIds[0]
 	}
-	var out *codedeploy.BatchGetDeploymentTargetsOutput
+	var out *cdsdk.BatchGetDeploymentTargetsOutput
 	ok, err := b.c.spare(ctx, "codedeploy:BatchGetDeploymentTargets", loss, func() (err error) {
-		out, err = b.c.codedeploy.BatchGetDeploymentTargets(ctx, &codedeploy.BatchGetDeploymentTargetsInput{DeploymentId: aws.String(b.id), TargetIds: []string{b.targetID}})
+		out, err = b.c.codedeploy.BatchGetDeploymentTargets(ctx, &cdsdk.BatchGetDeploymentTargetsInput{DeploymentId: aws.String(b.id), TargetIds: []string{b.targetID}})
 		return err
 	})
 	if !ok || len(out.DeploymentTargets) == 0 {
@@ -251,7 +251,7 @@ func (b *blueGreen) target(ctx context.Context) (*cdtypes.ECSTarget, error) {
 	if target != nil {
 		for _, set := range target.TaskSetsInfo {
 			if set.TaskSetLabel == cdtypes.TargetLabelGreen {
-				b.take(aws.ToString(set.Identifer))
+				b.take(aws.ToString(set.Identifer)) //nolint:misspell // the API spells it so
 			}
 		}
 	}

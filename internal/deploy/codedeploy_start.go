@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/codedeploy"
+	cdsdk "github.com/aws/aws-sdk-go-v2/service/codedeploy"
 	cdtypes "github.com/aws/aws-sdk-go-v2/service/codedeploy/types"
 
 	"github.com/towline/towline/internal/problem"
@@ -30,9 +30,8 @@ func (b *blueGreen) appSpec(ctx context.Context) (content []byte, from string, e
 	}
 	if last := b.group.LastSuccessfulDeployment; last != nil {
 		id := aws.ToString(last.DeploymentId)
-		info, err := b.c.codeDeployment(ctx, id)
-		if err == nil {
-			if content, err := withTaskDefinition([]byte(revisionText(info.Revision)), b.d.taskDefinition); err == nil {
+		if info, readErr := b.c.codeDeployment(ctx, id); readErr == nil {
+			if content, err = withTaskDefinition([]byte(revisionText(info.Revision)), b.d.taskDefinition); err == nil {
 				return content, "the AppSpec of " + id, nil
 			}
 		}
@@ -50,8 +49,6 @@ func revisionText(r *cdtypes.RevisionLocation) string {
 		return ""
 	case r.AppSpecContent != nil:
 		return aws.ToString(r.AppSpecContent.Content)
-	case r.String_ != nil:
-		return aws.ToString(r.String_.Content)
 	default:
 		return ""
 	}
@@ -65,7 +62,7 @@ func (b *blueGreen) start(ctx context.Context) error {
 		return err
 	}
 	o := b.c.opts.CodeDeploy
-	in := &codedeploy.CreateDeploymentInput{
+	in := &cdsdk.CreateDeploymentInput{
 		ApplicationName: b.group.ApplicationName, DeploymentGroupName: b.group.DeploymentGroupName,
 		Revision: &cdtypes.RevisionLocation{
 			RevisionType:   cdtypes.RevisionLocationTypeAppSpecContent,
@@ -105,14 +102,14 @@ func (b *blueGreen) autoRollback() *cdtypes.AutoRollbackConfiguration {
 
 // create calls CreateDeployment, which has no token of its own: after an answer
 // that was lost, the deployment is looked for before it is asked for again.
-func (b *blueGreen) create(ctx context.Context, in *codedeploy.CreateDeploymentInput) error {
+func (b *blueGreen) create(ctx context.Context, in *cdsdk.CreateDeploymentInput) error {
 	const tries = 4
 	op := "deploy to service " + b.c.serviceName()
 	for try := 1; ; try++ {
 		if ctx.Err() != nil {
 			return &problem.Error{Op: op, Err: context.Cause(ctx), Fix: "No deployment was created: run the job again."}
 		}
-		out, err := b.c.codedeploy.CreateDeployment(ctx, in, func(o *codedeploy.Options) {
+		out, err := b.c.codedeploy.CreateDeployment(ctx, in, func(o *cdsdk.Options) {
 			o.Retryer = newRetryer(b.c.opts.Attempts, isThrottled)
 		})
 		if err == nil {
@@ -152,8 +149,8 @@ func (b *blueGreen) create(ctx context.Context, in *codedeploy.CreateDeploymentI
 }
 
 // underWay finds a deployment of the same AppSpec that is not over.
-func (b *blueGreen) underWay(ctx context.Context, in *codedeploy.CreateDeploymentInput) (string, error) {
-	out, err := b.c.codedeploy.ListDeployments(ctx, &codedeploy.ListDeploymentsInput{
+func (b *blueGreen) underWay(ctx context.Context, in *cdsdk.CreateDeploymentInput) (string, error) {
+	out, err := b.c.codedeploy.ListDeployments(ctx, &cdsdk.ListDeploymentsInput{
 		ApplicationName: in.ApplicationName, DeploymentGroupName: in.DeploymentGroupName,
 		IncludeOnlyStatuses: []cdtypes.DeploymentStatus{
 			cdtypes.DeploymentStatusCreated, cdtypes.DeploymentStatusQueued, cdtypes.DeploymentStatusInProgress,
@@ -187,7 +184,7 @@ func sameRevision(a, b *cdtypes.RevisionLocation) bool {
 
 // busy is for a group that has a deployment under way: one of the same AppSpec
 // is joined, any other is named.
-func (b *blueGreen) busy(ctx context.Context, refusal *cdtypes.DeploymentLimitExceededException, in *codedeploy.CreateDeploymentInput) error {
+func (b *blueGreen) busy(ctx context.Context, refusal *cdtypes.DeploymentLimitExceededException, in *cdsdk.CreateDeploymentInput) error {
 	e := &problem.Error{
 		Op: "deploy to service " + b.c.serviceName(), Err: refusal,
 		Fix: "Wait until the group's running deployment is over, and let only one deployment at a time run for the service: give the job a concurrency group.",

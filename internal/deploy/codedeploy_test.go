@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/codedeploy"
+	cdsdk "github.com/aws/aws-sdk-go-v2/service/codedeploy"
 	cdtypes "github.com/aws/aws-sdk-go-v2/service/codedeploy/types"
 	"github.com/google/go-cmp/cmp"
 
@@ -258,7 +258,6 @@ func TestResumeCodeDeploy(t *testing.T) {
 				if err != nil || !strings.HasSuffix(service.TaskDefinitionARN, ends) {
 					t.Errorf("the service ends on %v, %v, want %s", service, err, ends)
 				}
-				_, err = again.Resume(t.Context(), back)
 				wait(t, time.Minute)
 				if _, err = again.Resume(t.Context(), back); err == nil || !strings.Contains(err.Error(), "no deployment of the service is paused or under way") {
 					t.Errorf("a second Resume gave %v", err)
@@ -273,12 +272,12 @@ func TestEmulatedCodeDeployIsStrict(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		_, config := codeWorld(t, emulator.DeploymentGroup{}, emulator.Behaviour{})
-		client := codedeploy.NewFromConfig(config)
+		client := cdsdk.NewFromConfig(config)
 		for _, content := range []string{
 			`x`, `{"Resources":[]}`, `{"Resources":[{"T":{"Type":"AWS::Lambda::Function","Properties":{"TaskDefinition":"web:1"}}}]}`,
 			`{"Resources":[{"T":{"Type":"AWS::ECS::Service","Properties":{"TaskDefinition":"web:9","LoadBalancerInfo":{"ContainerName":"web","ContainerPort":80}}}}]}`,
 		} {
-			_, err := client.CreateDeployment(t.Context(), &codedeploy.CreateDeploymentInput{
+			_, err := client.CreateDeployment(t.Context(), &cdsdk.CreateDeploymentInput{
 				ApplicationName: aws.String("AppECS-shop-web"), DeploymentGroupName: aws.String("DgpECS-shop-web"),
 				Revision: &cdtypes.RevisionLocation{RevisionType: "AppSpecContent", AppSpecContent: &cdtypes.AppSpecContent{Content: aws.String(content)}},
 			})
@@ -286,7 +285,7 @@ func TestEmulatedCodeDeployIsStrict(t *testing.T) {
 				t.Errorf("CreateDeployment with %s gave %v", content, err)
 			}
 		}
-		if _, err := client.GetDeployment(t.Context(), &codedeploy.GetDeploymentInput{DeploymentId: aws.String("d-000000000")}); err == nil || !strings.Contains(err.Error(), "DeploymentDoesNotExistException") {
+		if _, err := client.GetDeployment(t.Context(), &cdsdk.GetDeploymentInput{DeploymentId: aws.String("d-000000000")}); err == nil || !strings.Contains(err.Error(), "DeploymentDoesNotExistException") {
 			t.Errorf("GetDeployment gave %v", err)
 		}
 	})

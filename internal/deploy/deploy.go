@@ -22,7 +22,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
-	"github.com/aws/aws-sdk-go-v2/service/codedeploy"
+	cdsdk "github.com/aws/aws-sdk-go-v2/service/codedeploy"
 	cdtypes "github.com/aws/aws-sdk-go-v2/service/codedeploy/types"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 
@@ -89,7 +89,7 @@ type Client struct {
 	failing map[string]int  // wanted actions, by how often they failed in a row
 	// codedeploy and group are for a service whose controller is CODE_DEPLOY;
 	// group is nil until it is found.
-	codedeploy *codedeploy.Client
+	codedeploy *cdsdk.Client
 	group      *cdtypes.DeploymentGroupInfo
 }
 
@@ -113,7 +113,7 @@ func New(opts Options) *Client {
 		}),
 		logs:   cloudwatchlogs.NewFromConfig(opts.Config),
 		denied: map[string]bool{}, failing: map[string]int{},
-		codedeploy: codedeploy.NewFromConfig(opts.Config, func(o *codedeploy.Options) {
+		codedeploy: cdsdk.NewFromConfig(opts.Config, func(o *cdsdk.Options) {
 			o.Retryer = newRetryer(opts.Attempts, nil)
 		}),
 	}

@@ -8,7 +8,7 @@ func causesOfImage() [][3]string {
 		architectureFix = "Build for the task's architecture (input platforms: linux/amd64 or linux/arm64), or set runtimePlatform.cpuArchitecture in the task definition."
 		interpreterFix  = "Check that the program, and the interpreter in a script's first line, are in the image, that the script has no Windows line ends, and that a binary is linked for the image's C library."
 	)
-	return [][3]string{
+	rows := [][3]string{
 		{`exec user process caused.*no such file or directory`, "the container cannot start: its command, or the interpreter that the command needs, is not in the image", interpreterFix},
 		{`exec user process caused.*permission denied`, "the container cannot start: its command may not be executed", executableFix},
 		{`descriptor matching platform|no match(ing manifest)? for (platform )?\S*/|exec format error|exec user process caused`, architecture, architectureFix},
@@ -42,6 +42,13 @@ func causesOfImage() [][3]string {
 			"the image cannot be pulled: the task does not reach the registry",
 			"Give the task's subnets a way to ECR: a NAT gateway, a public IP address, or VPC endpoints for ecr.api, ecr.dkr and s3, and let the security group out on port 443.",
 		},
+	}
+	return append(rows, causesOfAccess()...)
+}
+
+// causesOfAccess are refusals of a registry that was reached.
+func causesOfAccess() [][3]string {
+	return [][3]string{
 		{
 			`CannotPull.*(repository credentials|fetching secret|from asm|secretsmanager)`,
 			"the image cannot be pulled: the secret with the registry's login cannot be read",

@@ -70,8 +70,7 @@ func causesOfRoles() [][3]string {
 
 func causesOfSecrets() [][3]string {
 	const of = `ResourceInitialization.*`
-	secret := "a secret or parameter that the task definition names does not exist"
-	return [][3]string{
+	rows := [][3]string{
 		{
 			`env(ironment)? files?.*` + refused, "an environment file cannot be read: the execution role is not allowed to",
 			"Allow s3:GetObject on the file and s3:GetBucketLocation on its bucket to the execution role.",
@@ -120,13 +119,21 @@ func causesOfSecrets() [][3]string {
 			"Store the secret as a JSON object, or take the key out of valueFrom.",
 		},
 		{
-			of + `(can't find the specified secret|invalid parameters|ParameterNotFound|ResourceNotFound)`, secret,
+			of + `(can't find the specified secret|invalid parameters|ParameterNotFound|ResourceNotFound)`, "a secret or parameter that the task definition names does not exist",
 			"Check the valueFrom of the container's secrets: ARN, region, JSON key, version.",
 		},
 		{
 			of + `(Throttling|Rate exceeded|TooManyRequests)`, "the task's secrets cannot be fetched: too many are asked for at once",
 			"Have the rate of Secrets Manager or Parameter Store raised (higher throughput), or start fewer tasks at a time.",
 		},
+	}
+	return append(rows, causesOfRoutes()...)
+}
+
+// causesOfRoutes are networks that do not lead to where secrets are.
+func causesOfRoutes() [][3]string {
+	const of = `ResourceInitialization.*`
+	return [][3]string{
 		{
 			of + `(Amazon ECR|ecr registry auth|api\.ecr|GetAuthorizationToken).*` + noRoute, "the task cannot be set up: it does not reach ECR",
 			routeTo + "ecr.api, ecr.dkr, s3" + routeToEnd,

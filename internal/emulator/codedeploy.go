@@ -255,7 +255,7 @@ func (c *Cloud) createDeployment(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := trafficSteps(cmp.Or(in.DeploymentConfigName, g.Config)); err != nil {
+	if _, err = trafficSteps(cmp.Or(in.DeploymentConfigName, g.Config)); err != nil {
 		return nil, err
 	}
 	def, err := c.readAppSpec(in.Revision.AppSpecContent.Content, in.Revision.AppSpecContent.Sha256)

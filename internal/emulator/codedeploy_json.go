@@ -65,7 +65,7 @@ func (d *codeDeployment) targetJSON() map[string]any {
 		}
 		running, pending := d.service.count(set)
 		sets = append(sets, map[string]any{
-			"identifer": set.id, "taskSetLabel": label, "status": set.status, "trafficWeight": weight,
+			"identifer": set.id, "taskSetLabel": label, "status": set.status, "trafficWeight": weight, //nolint:misspell // the API spells it so
 			"desiredCount": d.service.wantedOf(set), "runningCount": running, "pendingCount": pending,
 		})
 	}

@@ -28,7 +28,7 @@ func (s *Step) readAppSpec() error {
 			return nil
 		}
 		for _, name := range []string{"appspec.yaml", "appspec.yml", "appspec.json"} {
-			data, err := os.ReadFile(filepath.Join(s.settings.Workspace, name))
+			data, err := os.ReadFile(filepath.Join(s.settings.Workspace, name)) //nolint:gosec // a name of ours in the user's workspace
 			if err == nil && deploy.CheckAppSpec(data) == nil {
 				s.appSpec, s.appSpecName = data, name
 				return nil
