@@ -71,7 +71,7 @@ func Open(ctx context.Context, opts Options) (*Session, error) {
 			return session, unusable
 		}
 		opts.Notice(fmt.Sprintf("the credentials that are there already cannot be used: %v", cause(unusable)))
-		if err := opts.withoutExisting().checkKnownAccount(); err != nil {
+		if err = opts.withoutExisting().checkKnownAccount(); err != nil {
 			return nil, err
 		}
 	}

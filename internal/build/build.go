@@ -283,13 +283,13 @@ func run(ctx context.Context, opts Options, given *contexts, store *snapshot.Sto
 	roots := make([]*snapshot.Ref, len(results))
 	for i, result := range results {
 		roots[i] = result.Ref
-		layers, err := store.Layers(ctx, result.Ref)
-		if err != nil {
-			return nil, err
+		layers, layersErr := store.Layers(ctx, result.Ref)
+		if layersErr != nil {
+			return nil, layersErr
 		}
-		image, err := assemble(result, layers, clock{now: now, made: s.Created})
-		if err != nil {
-			return nil, err
+		image, assembleErr := assemble(result, layers, clock{now: now, made: s.Created})
+		if assembleErr != nil {
+			return nil, assembleErr
 		}
 		image.view = func(ctx context.Context) (*snapshot.View, error) { return store.View(ctx, result.Ref) }
 		built.Images = append(built.Images, image)

@@ -14,7 +14,7 @@ type Stage = dockerfile.Stage
 // that would be built; see dockerfile.Inspect. known is false, and nothing is
 // read, where the Dockerfile lies in a context that is not a folder.
 func Inspect(opts Options) (stages []Stage, known bool, err error) {
-	if info, statErr := os.Stat(opts.Context); dockerfile.Remote(opts.Context) || statErr != nil || !info.IsDir() {
+	if dockerfile.Remote(opts.Context) || !isFolder(opts.Context) {
 		return nil, false, nil
 	}
 	text, err := os.ReadFile(opts.File)
@@ -27,4 +27,9 @@ func Inspect(opts Options) (stages []Stage, known bool, err error) {
 	}
 	stages, err = dockerfile.Inspect(text, display, opts.Target, opts.BuildArgs)
 	return stages, true, err
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }

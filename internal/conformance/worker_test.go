@@ -163,12 +163,12 @@ func (b *builder) tryBuild(ctx context.Context, name string) (_ string, err erro
 	if err != nil {
 		return "", err
 	}
-	if err := again(ctx, opts, result, content.Descriptor.Digest); err != nil {
+	if err = again(ctx, opts, result, content.Descriptor.Digest); err != nil {
 		return "", err
 	}
 	if content.Index == nil {
-		text, err := b.describer.Describe(content.Images[0], since)
-		return hideServer(text, b.order.Server), err
+		text, describeErr := b.describer.Describe(content.Images[0], since)
+		return hideServer(text, b.order.Server), describeErr
 	}
 	text, err := describeIndex(b.describer, content.Index, since)
 	return hideServer(text, b.order.Server), err

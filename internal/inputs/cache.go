@@ -59,7 +59,7 @@ func (p *parser) cache(s *Settings) {
 
 // cacheLine reads a line of buildx's cache-from or cache-to.
 func (p *parser) cacheLine(line string, add func(o *outputAttributes, ref string)) (kind string, err error) {
-	if _, err := name.ParseReference(line, name.StrictValidation); err == nil {
+	if _, refErr := name.ParseReference(line, name.StrictValidation); refErr == nil {
 		add(&outputAttributes{values: map[string]string{}, used: map[string]bool{}}, line)
 		return "registry", nil
 	}

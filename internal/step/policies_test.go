@@ -260,6 +260,7 @@ func (f documentedFlow) play(t *testing.T, d documented, s stage, p permissions)
 	var got played
 	t.Run("bubble", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
+			t.Helper()
 			w := newWorld(t, env, strings.Join(append([]string{"permissions " + p.json(t), "trust " + oneLine(d.trust)}, s.world...), "\n"), d.definition)
 			got.code = w.run(t)
 			got.log = w.log.text.String()

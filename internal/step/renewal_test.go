@@ -42,6 +42,7 @@ func TestThreeHours(t *testing.T) {
 				"role-to-assume": test.roles, "role-duration-seconds": "900", "wait-for-minutes": "600",
 			})
 			bubble(t, func(t *testing.T) {
+				t.Helper()
 				w := newWorld(t, env, "pace 50m\n"+test.world, "")
 				start := time.Now()
 				if code := w.run(t); code != 0 {

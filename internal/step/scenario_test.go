@@ -159,6 +159,7 @@ func play(t *testing.T, archive *txtar.Archive) map[string]string {
 	var got map[string]string
 	t.Run("bubble", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
+			t.Helper()
 			w := newWorld(t, env, string(find(archive, "world")), string(find(archive, "definition.json")))
 			code := w.run(t)
 			if w.twice {

@@ -147,13 +147,13 @@ func (s *Solver) Export(ctx context.Context, roots []*snapshot.Ref, now time.Tim
 		if !ok {
 			return Cache{}, fmt.Errorf("cache: layer %s has no descriptor", l.Blob)
 		}
-		layers, err := s.known([]ocispec.Descriptor{desc.Descriptor})
-		if err != nil {
-			return Cache{}, err
+		layers, knownErr := s.known([]ocispec.Descriptor{desc.Descriptor})
+		if knownErr != nil {
+			return Cache{}, knownErr
 		}
-		hash, err := v1.NewHash(l.Blob.String())
-		if err != nil {
-			return Cache{}, fmt.Errorf("cache: %w", err)
+		hash, hashErr := v1.NewHash(l.Blob.String())
+		if hashErr != nil {
+			return Cache{}, fmt.Errorf("cache: %w", hashErr)
 		}
 		d := v1.Descriptor{Digest: hash, Size: desc.Descriptor.Size, Annotations: desc.Descriptor.Annotations}
 		if d.MediaType, err = layers[0].MediaType(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -95,11 +96,11 @@ func (o *owner) FromRemote(_ context.Context, remote *solver.Remote) (cache.Immu
 	if err != nil {
 		return nil, err
 	}
-	id := "cached"
+	names := []string{"cached"}
 	for _, desc := range remote.Descriptors {
-		id += " " + desc.Digest.String()
+		names = append(names, desc.Digest.String())
 	}
-	return o.solver.state(id, o.solver.opts.Store.Image("cache", layers)), nil
+	return o.solver.state(strings.Join(names, " "), o.solver.opts.Store.Image("cache", layers)), nil
 }
 
 func (s *Solver) state(id string, ref *snapshot.Ref) cache.ImmutableRef {
