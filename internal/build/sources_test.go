@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,6 +37,8 @@ type world struct {
 	*httptest.Server
 	files map[string][]byte
 	repos string
+
+	mu    sync.Mutex
 	asked map[string]int
 }
 
@@ -61,7 +64,9 @@ func newWorld(t *testing.T) *world {
 			http.NotFound(rw, r)
 			return
 		}
+		w.mu.Lock()
 		w.asked[r.URL.Path]++
+		w.mu.Unlock()
 		rw.Header().Set("Last-Modified", lastModified)
 		_, _ = rw.Write(content)
 	}))

@@ -71,7 +71,7 @@ func TestEverythingGoesThroughTheProxy(t *testing.T) {
 	w := newWorld(t, env, "", "")
 	p.cloud = w.cloud
 	env["ACTIONS_ID_TOKEN_REQUEST_URL"], env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = w.cloud.IDTokenRequest("http://token.local")
-	for _, service := range []string{"STS", "ECS"} {
+	for _, service := range []string{"CLOUDWATCH_LOGS", "ECS", "STS"} {
 		env["AWS_ENDPOINT_URL_"+service] = "http://" + strings.ToLower(service) + ".local"
 	}
 	executable, err := os.Executable()
@@ -89,7 +89,7 @@ func TestEverythingGoesThroughTheProxy(t *testing.T) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	want := []string{"ecs.local", "files.local", "registry.localhost", "registry.localhost:443", "sts.local", "token.local"}
+	want := []string{"cloudwatch_logs.local", "ecs.local", "files.local", "registry.localhost", "registry.localhost:443", "sts.local", "token.local"}
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(p.hosts)), want); diff != "" {
 		t.Errorf("hosts that the proxy was asked for (-got +want):\n%s", diff)
 	}
