@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 )
@@ -59,7 +60,8 @@ func (p *parser) cache(s *Settings) {
 
 // cacheLine reads a line of buildx's cache-from or cache-to.
 func (p *parser) cacheLine(line string, add func(o *outputAttributes, ref string)) (kind string, err error) {
-	if _, refErr := name.ParseReference(line, name.StrictValidation); refErr == nil {
+	// A host may be nearly anything to the parser, even "type=registry,ref=HOST".
+	if _, refErr := name.ParseReference(line, name.StrictValidation); refErr == nil && !strings.Contains(line, "=") {
 		add(&outputAttributes{values: map[string]string{}, used: map[string]bool{}}, line)
 		return "registry", nil
 	}

@@ -95,7 +95,10 @@ func TestParseResult(t *testing.T) {
 		}},
 		"the commit's time": {values{"source-date-epoch": "commit"}, func(s *Settings) { s.Build.SourceDateEpoch = "commit" }},
 		"a time":            {values{"source-date-epoch": "1700000000"}, func(s *Settings) { s.Build.SourceDateEpoch = "1700000000" }},
-		"a question":        {values{"call": "outline", "service": "web"}, func(s *Settings) { s.Build.Call, s.Deployment.Service = "outline", "web" }},
+		"a cache without a mode": {values{"cache-to": "type=registry,ref=ghcr.io/acme/cache:main"}, func(s *Settings) {
+			s.Build.Cache.To = []CacheTo{{Ref: "ghcr.io/acme/cache:main"}}
+		}},
+		"a question": {values{"call": "outline", "service": "web"}, func(s *Settings) { s.Build.Call, s.Deployment.Service = "outline", "web" }},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

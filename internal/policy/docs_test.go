@@ -29,10 +29,11 @@ func TestDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(content)
-	definition := regexp.MustCompile("(?s)<!-- definition -->\n```json\n(.*?)```").FindStringSubmatch(text)
-	task, err := policy.TaskOf([]byte(definition[1]))
-	if err != nil {
-		t.Fatal(err)
+	tasks := map[string]*policy.Task{}
+	for _, definition := range regexp.MustCompile("(?s)<!-- definition ?(\\S*) -->\n```json\n(.*?)```").FindAllStringSubmatch(text, -1) {
+		if tasks[definition[1]], err = policy.TaskOf([]byte(definition[2])); err != nil {
+			t.Fatal(err)
+		}
 	}
 	sections := regexp.MustCompile("(?s)<!-- flow (\\S+) -->.*?```yaml\n(.*?)```\n.*?<!-- generated -->\n(.*?)<!-- /generated -->").FindAllStringSubmatchIndex(text, -1)
 	if len(sections) < 8 {
@@ -42,7 +43,10 @@ func TestDocument(t *testing.T) {
 	last := 0
 	for _, at := range sections {
 		name := text[at[2]:at[3]]
-		facts := policy.Facts{Task: task, Source: source(name)}
+		facts := policy.Facts{Task: tasks[""], Source: source(name)}
+		if own := tasks[name]; own != nil {
+			facts.Task = own
+		}
 		if name == "bases" {
 			facts.Bases = []string{"123456789012.dkr.ecr.eu-central-1.amazonaws.com/base:1"}
 		}

@@ -77,6 +77,7 @@ func (b *builder) images() {
 		}
 	}
 	uses := append(b.pushes(), bases, image)
+	uses = append(uses, b.caches(uses)...)
 	b.login(uses)
 	for _, u := range uses {
 		b.allowUse(u)

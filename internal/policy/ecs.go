@@ -60,13 +60,12 @@ func (b *builder) unknownTask() *Task {
 		b.unknown("EXECUTION_ROLE", "the task definition's execution role; leave it out if there is none")
 	}
 	task := &Task{
-		Family: "FAMILY", Tagged: true,
+		Family: "FAMILY", Tagged: true, Parameters: true, OnInstances: true,
+		Secrets:  []string{b.arn("secretsmanager", "secret:SECRET")},
 		TaskRole: b.arn("iam", "role/TASK_ROLE"), ExecutionRole: b.arn("iam", "role/EXECUTION_ROLE"),
 	}
-	if b.settings.Deployment.WaitForServiceStability {
-		b.unknown("LOG_GROUP", "the log group of the containers (awslogs-group)")
-		task.LogGroups = []string{"LOG_GROUP"}
-	}
+	b.unknown("SECRET", "the secret that the containers name, with its six last characters; leave it out if there is none")
+	task.LogGroups = []string{"LOG_GROUP"}
 	return task
 }
 
@@ -109,6 +108,9 @@ func (b *builder) services() {
 // logs allows to read what failing containers wrote.
 func (b *builder) logs() {
 	task := b.task()
+	if b.facts.Task == nil {
+		b.unknown("LOG_GROUP", "the log group of the containers (awslogs-group)")
+	}
 	var streams []string
 	for _, group := range distinct(task.LogGroups) {
 		streams = append(streams, b.arn("logs", "log-group:"+strings.TrimSuffix(group, ":*")+":log-stream:*"))

@@ -55,6 +55,13 @@ type Task struct {
 	LogGroups []string
 	// Tagged says that it is registered with tags.
 	Tagged bool
+	// Secrets are ARNs in Secrets Manager that it names.
+	Secrets []string
+	// Parameters says that it names parameters of Systems Manager, MakesLogGroups
+	// that its containers make their log groups themselves.
+	Parameters, MakesLogGroups bool
+	// OnInstances says that its tasks may run on EC2 instances.
+	OnInstances bool
 }
 
 // Plan is all that AWS has to be told.
@@ -120,6 +127,7 @@ func For(s inputs.Settings, f Facts) Plan {
 	b.images()
 	b.tasks()
 	b.services()
+	b.checks()
 	b.roles()
 	if b.account == "ACCOUNT" {
 		b.unknown("ACCOUNT", "the 12 digits of the AWS account")

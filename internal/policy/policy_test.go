@@ -133,6 +133,7 @@ func TestUnknown(t *testing.T) {
 		"FAMILY: the family of the task definition",
 		"TASK_ROLE: the task definition's task role; leave it out if there is none",
 		"EXECUTION_ROLE: the task definition's execution role; leave it out if there is none",
+		"SECRET: the secret that the containers name, with its six last characters; leave it out if there is none",
 		"LOG_GROUP: the log group of the containers (awslogs-group)",
 		"OWNER/REPOSITORY: the workflow's repository on GitHub",
 		"BRANCH: the branch that is deployed; environment:NAME instead of ref:... where the job has an environment",
