@@ -25,7 +25,7 @@ import (
 )
 
 var (
-	chaosRuns = flag.Int("chaos.runs", 0, "how many random deployments; 0: 200, with TOWLINE_CI=1 2,000")
+	chaosRuns = flag.Int("chaos.runs", 0, "how many random deployments; 0: 200, with TOWLINE_CI=1 and no race detector 2,000")
 	chaosSeed = flag.Uint64("chaos.seed", 0, "the only random deployment to run")
 )
 
@@ -36,7 +36,7 @@ var (
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	runs := 200
-	if os.Getenv("TOWLINE_CI") == "1" { //nolint:forbidigo // the switch for what takes long
+	if os.Getenv("TOWLINE_CI") == "1" && !raceDetector { //nolint:forbidigo // the switch for what takes long
 		runs = 2000
 	}
 	if *chaosRuns > 0 {
