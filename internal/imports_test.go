@@ -49,14 +49,15 @@ var rooms = []struct {
 	{"internal/buildkitd", room{why: "BuildKit's own daemon, for tests"}},
 	{"internal/imagetest", room{why: "images of tests, made, described and compared, whoever built them"}},
 	{"internal/permissions", room{
-		imports: []string{"internal/inputs", "internal/policy", "internal/problem"},
+		imports: []string{"internal/inputs", "internal/policy", "internal/problem", "internal/workflow"},
 		why:     "the command that prints policies",
 	}},
 	{"internal/rehearse", room{
-		imports: []string{"internal/emulator", "internal/inputs", "internal/problem", "internal/scratch", "internal/step"},
+		imports: []string{"internal/emulator", "internal/inputs", "internal/problem", "internal/scratch", "internal/step", "internal/workflow"},
 		tests:   []string{"internal/build/sandbox"},
 		why:     "the same step, with the emulator in the place of GitHub and AWS",
 	}},
+	{"internal/workflow", room{imports: []string{"internal/problem"}, why: "which steps of a workflow file are ours, for the commands that read one"}},
 	{"internal/step", room{
 		imports: []string{
 			"internal/actions", "internal/awsauth", "internal/build", "internal/build/progress", "internal/build/sandbox", "internal/deploy",

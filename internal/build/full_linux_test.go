@@ -24,7 +24,7 @@ func smallDisk(t *testing.T, size int) string {
 	requireRoot(t)
 	dir := t.TempDir()
 	if err := unix.Mount("none", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-		t.Skip("needs to mount a tmpfs: " + err.Error())
+		unavailable(t, fmt.Errorf("mount a tmpfs: %w", err))
 	}
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {

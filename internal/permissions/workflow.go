@@ -1,19 +1,13 @@
 package permissions
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/towline/towline/internal/policy"
-	"github.com/towline/towline/internal/problem"
+	"github.com/towline/towline/internal/workflow"
 )
 
 // job is where the step stands.
@@ -23,76 +17,32 @@ type job struct {
 	source policy.Source
 }
 
-// workflowFile is as much of a workflow as says something about policies.
-type workflowFile struct {
-	On   any               `yaml:"on"`
-	Env  map[string]string `yaml:"env"`
-	Jobs map[string]struct {
-		Environment any               `yaml:"environment"`
-		Env         map[string]string `yaml:"env"`
-		Steps       []struct {
-			Uses string            `yaml:"uses"`
-			With map[string]any    `yaml:"with"`
-			Env  map[string]string `yaml:"env"`
-		} `yaml:"steps"`
-	} `yaml:"jobs"`
-}
-
 // read takes the first Towline step of a workflow file.
 func (j *job) read(file string) error {
-	wrong := func(err error, fix string) error {
-		return &problem.Error{Op: "read workflow", Input: "--workflow", Value: file, Err: err, Fix: fix}
-	}
-	data, err := os.ReadFile(file) //nolint:gosec // the user names the file
+	found, err := workflow.Read(file, "leave --workflow out and set INPUT_ variables")
 	if err != nil {
-		if path, ok := errors.AsType[*fs.PathError](err); ok {
-			err = path.Err
-		}
-		return wrong(err, "Name a workflow file, such as .github/workflows/deploy.yml.")
+		return err
 	}
-	var w workflowFile
-	if err := yaml.Unmarshal(data, &w); err != nil {
-		return wrong(errors.New(yaml.FormatError(err, false, true)), "Correct the file.")
+	step := found[0]
+	j.take(step.With, step.Env)
+	if environment := environmentOf(step.Environment); environment != "" {
+		j.source.Environments = []string{environment}
 	}
-	for _, name := range slices.Sorted(maps.Keys(w.Jobs)) {
-		each := w.Jobs[name]
-		for _, step := range each.Steps {
-			if !isTowline(step.Uses) {
-				continue
-			}
-			env := map[string]string{}
-			for _, level := range []map[string]string{w.Env, each.Env, step.Env} {
-				maps.Copy(env, level)
-			}
-			j.take(step.With, env)
-			if environment := environmentOf(each.Environment); environment != "" {
-				j.source.Environments = []string{environment}
-			}
-			j.triggers(w.On)
-			return nil
-		}
-	}
-	return wrong(errors.New("no step uses towline/towline"), "Add the step, or leave --workflow out and set INPUT_ variables.")
-}
-
-// isTowline says whether a step's uses names this action.
-func isTowline(uses string) bool {
-	name, _, _ := strings.Cut(uses, "@")
-	return name == "towline/towline" || strings.HasPrefix(uses, "docker://") && strings.Contains(uses, "towline/towline") ||
-		strings.HasPrefix(uses, "./") && (uses == "./" || strings.HasSuffix(strings.TrimSuffix(uses, "/"), "towline"))
+	j.triggers(step.On)
+	return nil
 }
 
 // take makes the step's inputs readable. What only GitHub knows is left out of
 // the inputs that policies depend on, so that a placeholder stands there, and
 // is of no matter elsewhere.
-func (j *job) take(with map[string]any, env map[string]string) {
+func (j *job) take(with, env map[string]any) {
 	values := map[string]string{}
 	for name, value := range with {
-		values[strings.ToLower(name)] = fmt.Sprint(value)
+		values[strings.ToLower(name)] = workflow.Text(value)
 	}
 	known := map[string]string{"github.repository": j.source.Repository, "github.sha": strings.Repeat("0", 40)}
 	for name, value := range env {
-		known["env."+name] = value
+		known["env."+name] = workflow.Text(value)
 	}
 	j.get = func(name string) string {
 		missing := false

@@ -1,10 +1,8 @@
 package rehearse
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -12,24 +10,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/towline/towline/internal/inputs"
 	"github.com/towline/towline/internal/problem"
+	"github.com/towline/towline/internal/workflow"
 )
-
-// workflowFile is as much of a workflow as is needed to find a step.
-type workflowFile struct {
-	Env  map[string]any `yaml:"env"`
-	Jobs map[string]struct {
-		Env   map[string]any `yaml:"env"`
-		Steps []struct {
-			Uses string         `yaml:"uses"`
-			With map[string]any `yaml:"with"`
-			Env  map[string]any `yaml:"env"`
-		} `yaml:"steps"`
-	} `yaml:"jobs"`
-}
 
 // locate finds the workflow file, whose path may be relative to the repository,
 // and the repository, which it may lie in.
@@ -53,82 +37,33 @@ func locate(workflow, dir string) (file, root string, err error) {
 
 // readWorkflow takes the inputs of the Towline step in a workflow file.
 func readWorkflow(file string, out io.Writer) (*stepInputs, error) {
-	wrong := func(err error, fix string) error {
-		return &problem.Error{Op: "read workflow", Input: "--workflow", Value: file, Err: err, Fix: fix}
-	}
-	data, err := os.ReadFile(file) //nolint:gosec // the user names the file
+	found, err := workflow.Read(file, "leave --workflow out to rehearse a Dockerfile alone")
 	if err != nil {
-		if path, ok := errors.AsType[*fs.PathError](err); ok {
-			err = path.Err
-		}
-		return nil, wrong(err, "Name a workflow file, such as .github/workflows/deploy.yml.")
-	}
-	var parsed workflowFile
-	if err := yaml.Unmarshal(data, &parsed); err != nil {
-		return nil, wrong(errors.New(yaml.FormatError(err, false, true)), "Correct the file.")
-	}
-	found := parsed.towlineSteps()
-	if len(found) == 0 {
-		return nil, wrong(errors.New("no step uses towline/towline"), "Add the step, or leave --workflow out to rehearse a Dockerfile alone.")
+		return nil, err
 	}
 	if len(found) > 1 {
 		_, _ = fmt.Fprintf(out, "the workflow has %d Towline steps; the first is rehearsed\n", len(found))
 	}
 	in := &stepInputs{values: map[string]string{}, env: map[string]string{}, fromWorkflow: true}
 	e := evaluator{env: in.env, out: out}
-	for _, name := range slices.Sorted(maps.Keys(found[0].env)) {
-		in.env[name] = e.evaluate(text(found[0].env[name]), "variable "+name)
+	for _, name := range slices.Sorted(maps.Keys(found[0].Env)) {
+		in.env[name] = e.evaluate(workflow.Text(found[0].Env[name]), "variable "+name)
 	}
 	known := map[string]bool{}
 	for _, d := range inputs.Definitions() {
 		known[d.Name] = true
 	}
-	for _, given := range slices.Sorted(maps.Keys(found[0].with)) {
+	for _, given := range slices.Sorted(maps.Keys(found[0].With)) {
 		name := strings.ToLower(given) // as GitHub does
 		if !known[name] {
-			return nil, wrong(fmt.Errorf("input %q does not exist", given), "Correct its name; docs/inputs.md lists the inputs.")
+			return nil, &problem.Error{
+				Op: "read workflow", Input: "--workflow", Value: file,
+				Err: fmt.Errorf("input %q does not exist", given), Fix: "Correct its name; docs/inputs.md lists the inputs.",
+			}
 		}
-		in.values[name] = e.input(name, text(found[0].with[given]))
+		in.values[name] = e.input(name, workflow.Text(found[0].With[given]))
 	}
 	return in, nil
-}
-
-// towlineStep is a step that uses this action, with the environment that
-// workflow, job and step give it.
-type towlineStep struct{ with, env map[string]any }
-
-func (w workflowFile) towlineSteps() []towlineStep {
-	var found []towlineStep
-	for _, name := range slices.Sorted(maps.Keys(w.Jobs)) {
-		job := w.Jobs[name]
-		for _, s := range job.Steps {
-			if !isTowline(s.Uses) {
-				continue
-			}
-			env := map[string]any{}
-			for _, level := range []map[string]any{w.Env, job.Env, s.Env} {
-				maps.Copy(env, level)
-			}
-			found = append(found, towlineStep{s.With, env})
-		}
-	}
-	return found
-}
-
-// isTowline says whether a step's uses names this action: a release, an image
-// of it, or a checkout.
-func isTowline(uses string) bool {
-	name, _, _ := strings.Cut(uses, "@")
-	return name == "towline/towline" || strings.HasPrefix(uses, "docker://") && strings.Contains(uses, "towline/towline") ||
-		strings.HasPrefix(uses, "./") && (uses == "./" || strings.HasSuffix(strings.TrimSuffix(uses, "/"), "towline"))
-}
-
-// text is a value as the runner passes it on.
-func text(value any) string {
-	if value == nil {
-		return ""
-	}
-	return fmt.Sprint(value)
 }
 
 // evaluator replaces the expressions that a rehearsal can know.
