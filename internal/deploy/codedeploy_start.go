@@ -124,7 +124,7 @@ func (b *blueGreen) create(ctx context.Context, in *cdsdk.CreateDeploymentInput)
 		}
 		last := ctx
 		if ctx.Err() == nil {
-			pause(ctx, 2*time.Second, 0.2) // a request whose answer was lost may still be worked on
+			b.c.pause(ctx, 2*time.Second, 0.2) // a request whose answer was lost may still be worked on
 		} else {
 			var cancel context.CancelFunc
 			last, cancel = context.WithTimeoutCause(context.WithoutCancel(ctx), parting, errors.New("no time left to ask CodeDeploy"))

@@ -99,7 +99,7 @@ func (c *Client) register(ctx context.Context, family string, request []byte) (s
 		if try == tries || ctx.Err() != nil || !isCrowded(err) {
 			return "", c.registerProblem(family, err)
 		}
-		pause(ctx, time.Duration(try)*time.Second, 0.2)
+		c.pause(ctx, time.Duration(try)*time.Second, 0.2)
 	}
 	var got struct {
 		TaskDefinition struct {

@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -87,6 +88,9 @@ type Client struct {
 	logs    *cloudwatchlogs.Client
 	denied  map[string]bool // actions whose refusal has been told
 	failing map[string]int  // wanted actions, by how often they failed in a row
+	// dice spreads the calls of several clients. It is seeded with the time, so that
+	// a deployment on virtual time goes the same way each time.
+	dice *rand.Rand
 	// codedeploy and group are for a service whose controller is CODE_DEPLOY;
 	// group is nil until it is found.
 	codedeploy *cdsdk.Client
@@ -113,6 +117,7 @@ func New(opts Options) *Client {
 		}),
 		logs:   cloudwatchlogs.NewFromConfig(opts.Config),
 		denied: map[string]bool{}, failing: map[string]int{},
+		dice: newDice(cluster + "/" + opts.Service),
 		codedeploy: cdsdk.NewFromConfig(opts.Config, func(o *cdsdk.Options) {
 			o.Retryer = newRetryer(opts.Attempts, nil)
 		}),

@@ -30,7 +30,7 @@ func (f *follower) explain(ctx context.Context, v verdict) told {
 			if len(f.tasks.logs.waiting) == 0 || last.Err() != nil {
 				break
 			}
-			pause(last, early, 0.1)
+			f.c.pause(last, early, 0.1)
 		}
 	}
 	best := f.tasks.why(f.events)

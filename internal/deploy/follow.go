@@ -95,9 +95,9 @@ func (c *Client) watch(ctx context.Context, service string, look func(context.Co
 			c.emit(Notice{Message: service + " does not answer, asking again: " + firstLine(err)})
 		}
 		if isEarly() {
-			pause(ctx, max(early-time.Since(begun), early/5), 0.1)
+			c.pause(ctx, max(early-time.Since(begun), early/5), 0.1)
 		} else {
-			pause(ctx, usual, 0.2)
+			c.pause(ctx, usual, 0.2)
 		}
 	}
 }

@@ -54,9 +54,9 @@ func (r *taskRun) follow(ctx context.Context) error {
 			r.endOthers(ctx, task)
 		}
 		if time.Since(begin) < watchful {
-			pause(ctx, early, 0.1)
+			r.c.pause(ctx, early, 0.1)
 		} else {
-			pause(ctx, usual, 0.2)
+			r.c.pause(ctx, usual, 0.2)
 		}
 	}
 	return context.Cause(ctx)
@@ -142,7 +142,7 @@ func (r *taskRun) conclude(ctx context.Context, task *ecstypes.Task) error {
 		looks = 2
 	}
 	for range looks {
-		pause(ctx, early/2, 0.1)
+		r.c.pause(ctx, early/2, 0.1)
 		if r.log.look(ctx); r.log.total > 0 && r.log.idle > 1 {
 			break
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -246,7 +245,7 @@ func onlyThrottling(o *ecs.Options) {
 // that was not there before. A nil service and a nil error mean that it is not.
 func (c *Client) tookEffect(ctx context.Context, before *ecstypes.Service, arn string) (*ecstypes.Service, error) {
 	if ctx.Err() == nil {
-		pause(ctx, 2*time.Second, 0.2) // a request whose answer was lost may still be worked on
+		c.pause(ctx, 2*time.Second, 0.2) // a request whose answer was lost may still be worked on
 	}
 	if ctx.Err() != nil {
 		last, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), parting, errors.New("no time left to ask ECS"))
@@ -295,16 +294,5 @@ func (c *Client) uncertain(d *deployment, err error) error {
 		Op:  "update service " + c.serviceName(),
 		Err: fmt.Errorf("it is not known whether the deployment of %s has begun: %w", d.taskDefinition, err),
 		Fix: fmt.Sprintf("Look at the service's deployments: aws ecs describe-services --cluster %s --services %s", c.clusterName(), c.serviceName()),
-	}
-}
-
-// pause waits for about d, more or less by a share of it, or until ctx ends.
-func pause(ctx context.Context, d time.Duration, share float64) {
-	d += time.Duration((2*rand.Float64() - 1) * share * float64(d)) //nolint:gosec // spreads calls, guards nothing
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
 	}
 }
