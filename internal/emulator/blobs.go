@@ -128,7 +128,7 @@ func (c *Cloud) serveUpload(w http.ResponseWriter, r *http.Request, repo *reposi
 		if up == nil || up.repo != repo {
 			return &Error{
 				Code: "BLOB_UPLOAD_UNKNOWN", Status: http.StatusNotFound,
-				Message: fmt.Sprintf("The upload with id '%s' does not exist in the repository with name '%s' in the registry with id '%s'", id, repo.Name, c.opts.Account),
+				Message: fmt.Sprintf("The upload with id '%s' does not exist in the repository with name '%s' in the registry with id '%s'", id, repo.Name, repo.home.account),
 			}
 		}
 		n, err := up.take(r)
@@ -158,7 +158,7 @@ func (c *Cloud) startUpload(w http.ResponseWriter, r *http.Request, repo *reposi
 	digest, from := query.Get("mount"), query.Get("from")
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if source := c.reg.repos[from]; digest != "" && source != nil && !c.opts.NoBlobMounting {
+	if source := c.reg.repos[repositoryKey{repo.home, from}]; digest != "" && source != nil && !c.opts.NoBlobMounting {
 		if size, held := source.blobs[digest]; held {
 			repo.blobs[digest] = size
 			w.Header().Set("Location", "/v2/"+repo.Name+"/blobs/"+digest)
@@ -245,15 +245,16 @@ func (c *Cloud) serveBlob(w http.ResponseWriter, r *http.Request, repo *reposito
 		return nil
 	}
 	to := layerPath + digest + "?X-Amz-Signature=" + c.layerSignature(digest)
-	if c.isAWS(r.Host) {
-		to = fmt.Sprintf("https://prod-%[1]s-starport-layer-bucket.s3.%[1]s.amazonaws.com%[2]s", c.opts.Region, to)
+	if repo.home.public {
+		to = "https://d5l0dvt14r5h8.cloudfront.net" + to
+	} else if isAWS(r.Host) {
+		_, domain := partition(repo.home.region)
+		to = fmt.Sprintf("https://prod-%[1]s-starport-layer-bucket.s3.%[1]s.%[2]s%[3]s", repo.home.region, domain, to)
 	}
 	w.Header().Set("Location", to)
 	w.WriteHeader(http.StatusTemporaryRedirect)
 	return nil
 }
-
-func (c *Cloud) isAWS(host string) bool { return strings.HasSuffix(bareHost(host), ".amazonaws.com") }
 
 func (c *Cloud) layerSignature(digest string) string {
 	mac := hmac.New(sha256.New, []byte(c.requestToken()))
@@ -272,7 +273,7 @@ func (c *Cloud) serveLayer(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("X-Amz-Signature") != c.layerSignature(digest) {
 			return &Error{Code: "AccessDenied", Message: "Access Denied", Status: http.StatusForbidden}
 		}
-		if c.isAWS(r.Host) && r.Header.Get("Authorization") != "" {
+		if isAWS(r.Host) && r.Header.Get("Authorization") != "" {
 			return refuse("InvalidArgument", "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified")
 		}
 		blob, err := c.reg.blobs.open(digest)

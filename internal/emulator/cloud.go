@@ -29,9 +29,11 @@ import (
 
 // Options says what the emulated account is like. The zero value works.
 type Options struct {
-	// Region is the only region. Default: us-east-1.
+	// Region is the only one that everything but ECR is in. Default:
+	// us-east-1.
 	Region string
-	// Account is the only account, 12 digits. Default: 123456789012.
+	// Account, 12 digits, is the one that everything is in by default: others have
+	// roles and repositories alone. Default: 123456789012.
 	Account string
 	// RegistryHost is the host, with port, that ECR names as its registry in
 	// repositoryUri and proxyEndpoint. Default: the host at which ECR's API was
@@ -62,7 +64,8 @@ type Options struct {
 	Seed uint64
 }
 
-// Cloud is one AWS account with GitHub's token issuer beside it. It is an
+// Cloud is an AWS account, with GitHub's token issuer beside it, and what others
+// have that a deployment may touch: roles and repositories. It is an
 // http.Handler that routes by host, path, X-Amz-Target and the signature's
 // scope, so one loopback address serves everything. It is safe for concurrent
 // use.
@@ -85,9 +88,13 @@ type Cloud struct {
 	calls     []Call
 	faults    []*fault
 	reg       *registryStore
-	ecs       *ecsState
-	code      codeState
-	logs      map[string]*logGroup
+	// aliases are those of ECR Public by account, caches the rules of
+	// pull-through caches.
+	aliases map[string]string
+	caches  []PullThrough
+	ecs     *ecsState
+	code    codeState
+	logs    map[string]*logGroup
 	// secrets and parameters by name, instances by cluster.
 	secrets    map[string]*secret
 	parameters map[string]time.Time
@@ -119,6 +126,7 @@ func New(opts Options) *Cloud {
 		packed:    packedLimit,
 		dice:      rand.New(rand.NewPCG(opts.Seed, 1)), //nolint:gosec // to be repeatable, not to be secret
 		logs:      map[string]*logGroup{},
+		aliases:   map[string]string{},
 
 		secrets: map[string]*secret{}, parameters: map[string]time.Time{}, instances: map[string][]instance{},
 	}
@@ -130,6 +138,7 @@ func New(opts Options) *Cloud {
 	c.apis = map[string]api{
 		"AmazonEC2ContainerServiceV20141113":   {service: "ecs", operations: c.ecsOperations()},
 		"AmazonEC2ContainerRegistry_V20150921": {service: "ecr", operations: c.ecrOperations()},
+		"SpencerFrontendService":               {service: "ecr-public", operations: c.publicOperations()},
 		"Logs_20140328":                        {service: "logs", operations: c.logsOperations()},
 		"secretsmanager":                       {service: "secretsmanager", operations: c.secretsOperations()},
 		"AmazonSSM":                            {service: "ssm", operations: c.parameterOperations()},
@@ -149,6 +158,8 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.serveIDToken(w, r)
 	case strings.HasPrefix(path, "/.well-known/"):
 		c.serveDiscovery(w, r)
+	case bareHost(r.Host) == publicHost && strings.HasPrefix(path, "/token"):
+		c.servePublicToken(w, r)
 	case path == "/v2" || strings.HasPrefix(path, "/v2/"):
 		c.serveRegistry(w, r)
 	case strings.HasPrefix(path, layerPath):

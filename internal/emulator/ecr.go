@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -18,50 +19,62 @@ const passwordLife = 12 * time.Hour
 
 // password is one login at the registry.
 type password struct {
-	who     *principal
+	who *principal
+	// region is where it is good, for all registries; public that it is ECR Public's.
+	region  string
+	public  bool
 	expires time.Time
 }
 
 func (c *Cloud) ecrOperations() map[string]operation {
 	return map[string]operation{
 		"GetAuthorizationToken":       {serve: c.getAuthorizationToken},
-		"DescribeRepositories":        {resource: c.repositoryResource, serve: c.describeRepositories},
-		"CreateRepository":            {resource: c.repositoryResource, serve: c.createRepository},
-		"BatchCheckLayerAvailability": {resource: c.repositoryResource, serve: c.batchCheckLayers},
-		"DescribeImages":              {resource: c.repositoryResource, serve: c.describeImages},
-		"BatchGetImage":               {resource: c.repositoryResource, serve: c.batchGetImage},
-		"PutImage":                    {resource: c.repositoryResource, serve: c.putImage},
+		"DescribeRepositories":        {serve: c.describeRepositories},
+		"CreateRepository":            {serve: c.createRepository},
+		"BatchCheckLayerAvailability": {serve: c.batchCheckLayers},
+		"DescribeImages":              {serve: c.describeImages},
+		"BatchGetImage":               {serve: c.batchGetImage},
+		"PutImage":                    {serve: c.putImage},
 	}
 }
 
-func (c *Cloud) repositoryResource(q *request) string {
-	name := q.member("repositoryName")
-	if name == "" {
-		var in struct{ RepositoryNames []string }
-		if json.Unmarshal(q.body, &in) == nil && len(in.RepositoryNames) > 0 {
-			name = in.RepositoryNames[0]
-		} else {
-			name = "*"
+// repositoryAccesses are those of ECR's API: all repositories that a call names.
+func (c *Cloud) repositoryAccesses(q *request, on func(...string) []access) []access {
+	if q.action == "GetAuthorizationToken" {
+		all := on("*")
+		if q.service == "ecr-public" {
+			all = append(all, access{action: "sts:GetServiceBearerToken", resource: "*"})
 		}
+		return all
 	}
-	return c.arn("ecr", "repository/"+name)
+	var in struct {
+		RepositoryName  string
+		RepositoryNames []string
+	}
+	if json.Unmarshal(q.body, &in) != nil {
+		return on("*")
+	}
+	names := in.RepositoryNames
+	if in.RepositoryName != "" {
+		names = append(names, in.RepositoryName)
+	}
+	if len(names) == 0 {
+		names = []string{"*"}
+	}
+	at := c.apiHome(q)
+	var all []access
+	for _, name := range names {
+		all = append(all, on(at.arn(c.inHome(at, name)))...)
+	}
+	return all
 }
 
-// ecrHost is ECR's own name for the registry.
-func (c *Cloud) ecrHost() string {
-	return fmt.Sprintf("%s.dkr.ecr.%s.amazonaws.com", c.opts.Account, c.opts.Region)
-}
-
-// registryHost is the registry's name for a client that calls host.
-func (c *Cloud) registryHost(host string) string {
-	name := c.opts.RegistryHost
-	if name == "" {
-		if strings.HasSuffix(bareHost(host), ".amazonaws.com") || host == "" {
-			return c.ecrHost()
-		}
-		name = host
+// inHome is a repository's name in the registry: in ECR Public, whose API does
+// without it, below the alias.
+func (c *Cloud) inHome(h home, name string) string {
+	if h.public {
+		return c.alias(h.account) + "/" + name
 	}
-	c.reg.hosts[name] = true
 	return name
 }
 
@@ -74,11 +87,12 @@ func bareHost(host string) string {
 
 func (c *Cloud) getAuthorizationToken(q *request) (any, error) {
 	pass := c.unique("password") + c.unique("password")
-	p := &password{who: q.who, expires: q.now.Add(passwordLife)}
+	at := home{account: q.who.account(), region: cmp.Or(hostRegion(q.host), c.opts.Region)}
+	p := &password{who: q.who, region: at.region, expires: q.now.Add(passwordLife)}
 	c.passwords[pass] = p
-	host := c.registryHost(q.host)
+	host := c.registryHost(at, q.host)
 	scheme := "https://"
-	if !strings.HasSuffix(bareHost(host), ".amazonaws.com") {
+	if !isAWS(host) {
 		scheme = "http://"
 	}
 	return map[string]any{"authorizationData": []any{map[string]any{
@@ -97,6 +111,10 @@ func epoch(t time.Time) json.Number {
 type Repository struct {
 	// Name is the repository's name, which may hold slashes.
 	Name string
+	// Account and Region are where it is. Default: those of the cloud.
+	Account, Region string
+	// Alias makes it one of ECR Public, below this alias of the account.
+	Alias string
 	// ImmutableTags refuses to move a tag to another digest.
 	ImmutableTags bool
 	// Exclusions are wildcards of tags for which the opposite holds.
@@ -116,8 +134,14 @@ func (r Repository) immutable(tag string) bool {
 func (c *Cloud) AddRepository(r Repository) (uri string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.reg.add(r, time.Now())
-	return c.registryHost("") + "/" + r.Name
+	at := home{account: cmp.Or(r.Account, c.opts.Account), region: cmp.Or(r.Region, c.opts.Region)}
+	if r.Alias != "" {
+		at.region, at.public = publicRegion, true
+		c.aliases[at.account] = r.Alias
+		r.Name = r.Alias + "/" + r.Name
+	}
+	c.reg.add(at, r, time.Now())
+	return c.registryHost(at, "") + "/" + r.Name
 }
 
 func (c *Cloud) repositoryJSON(repo *repository, host string) map[string]any {
@@ -133,46 +157,34 @@ func (c *Cloud) repositoryJSON(repo *repository, host string) map[string]any {
 		mutability += "_WITH_EXCLUSION"
 	}
 	return map[string]any{
-		"repositoryArn": c.arn("ecr", "repository/"+repo.Name), "registryId": c.opts.Account,
-		"repositoryName": repo.Name, "repositoryUri": c.registryHost(host) + "/" + repo.Name,
+		"repositoryArn": repo.home.arn(repo.Name), "registryId": repo.home.account,
+		"repositoryName": repo.Name, "repositoryUri": c.registryHost(repo.home, host) + "/" + repo.Name,
 		"createdAt": epoch(repo.created), "imageTagMutability": mutability, "imageTagMutabilityExclusionFilters": filters,
 		"imageScanningConfiguration": map[string]any{"scanOnPush": repo.ScanOnPush},
 		"encryptionConfiguration":    map[string]any{"encryptionType": "AES256"},
 	}
 }
 
-func (c *Cloud) unknownRepository(name string) *Error {
+func unknownRepository(h home, name string) *Error {
 	return refuse("RepositoryNotFoundException",
-		"The repository with name '%s' does not exist in the registry with id '%s'", name, c.opts.Account)
-}
-
-func (c *Cloud) checkRegistry(id string) error {
-	if id != "" && id != c.opts.Account {
-		return refuse("AccessDeniedException", "The registry with id '%s' does not exist or is not shared with you", id)
-	}
-	return nil
+		"The repository with name '%s' does not exist in the registry with id '%s'", name, h.account)
 }
 
 func (c *Cloud) describeRepositories(q *request) (any, error) {
-	var in struct {
-		RegistryID      string `json:"registryId"`
-		RepositoryNames []string
-	}
+	var in struct{ RepositoryNames []string }
 	if err := q.into(&in); err != nil {
 		return nil, err
 	}
-	if err := c.checkRegistry(in.RegistryID); err != nil {
-		return nil, err
-	}
+	at := c.apiHome(q)
 	names := in.RepositoryNames
 	if len(names) == 0 {
-		names = c.reg.names()
+		names = c.reg.names(at)
 	}
 	out := []any{}
 	for _, name := range names {
-		repo, exists := c.reg.repos[name]
+		repo, exists := c.reg.repos[repositoryKey{at, name}]
 		if !exists {
-			return nil, c.unknownRepository(name)
+			return nil, unknownRepository(at, name)
 		}
 		out = append(out, c.repositoryJSON(repo, q.host))
 	}
@@ -192,9 +204,10 @@ func (c *Cloud) createRepository(q *request) (any, error) {
 		return nil, refuse("InvalidParameterException", "Invalid parameter at 'repositoryName' failed to satisfy constraint: "+
 			"'must satisfy regular expression '(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*''")
 	}
-	if _, exists := c.reg.repos[in.RepositoryName]; exists {
+	at := c.apiHome(q)
+	if _, exists := c.reg.repos[repositoryKey{at, in.RepositoryName}]; exists {
 		return nil, refuse("RepositoryAlreadyExistsException",
-			"The repository with name '%s' already exists in the registry with id '%s'", in.RepositoryName, c.opts.Account)
+			"The repository with name '%s' already exists in the registry with id '%s'", in.RepositoryName, at.account)
 	}
 	excluding := strings.HasSuffix(in.ImageTagMutability, "_WITH_EXCLUSION")
 	if n := len(in.ImageTagMutabilityExclusionFilters); excluding != (n > 0) || n > 5 {
@@ -207,19 +220,16 @@ func (c *Cloud) createRepository(q *request) (any, error) {
 	for _, filter := range in.ImageTagMutabilityExclusionFilters {
 		wanted.Exclusions = append(wanted.Exclusions, filter.Filter)
 	}
-	repo := c.reg.add(wanted, q.now)
+	repo := c.reg.add(at, wanted, q.now)
 	return map[string]any{"repository": c.repositoryJSON(repo, q.host)}, nil
 }
 
 // repository finds the one that a request names.
 func (c *Cloud) repository(q *request) (*repository, error) {
-	if err := c.checkRegistry(q.member("registryId")); err != nil {
-		return nil, err
-	}
-	name := q.member("repositoryName")
-	repo, exists := c.reg.repos[name]
+	at, name := c.apiHome(q), q.member("repositoryName")
+	repo, exists := c.reg.repos[repositoryKey{at, name}]
 	if !exists {
-		return nil, c.unknownRepository(name)
+		return nil, unknownRepository(at, name)
 	}
 	return repo, nil
 }
@@ -290,10 +300,10 @@ func (c *Cloud) describeImages(q *request) (any, error) {
 		digest, img := repo.find(id)
 		if img == nil {
 			return nil, refuse("ImageNotFoundException", "The image with imageId {imageDigest:'%s', imageTag:'%s'} does not exist within the repository with name '%s' in the registry with id '%s'",
-				orNull(id.ImageDigest), orNull(id.ImageTag), repo.Name, c.opts.Account)
+				orNull(id.ImageDigest), orNull(id.ImageTag), repo.Name, repo.home.account)
 		}
 		detail := map[string]any{
-			"registryId": c.opts.Account, "repositoryName": repo.Name, "imageDigest": digest,
+			"registryId": repo.home.account, "repositoryName": repo.Name, "imageDigest": digest,
 			"imagePushedAt": epoch(img.pushed), "imageManifestMediaType": img.mediaType, "imageSizeInBytes": img.size(),
 		}
 		if tags := repo.tagsOf(digest); len(tags) > 0 {
@@ -313,7 +323,7 @@ func orNull(s string) string {
 
 func (c *Cloud) imageJSON(repo *repository, id imageID, img *image) map[string]any {
 	return map[string]any{
-		"registryId": c.opts.Account, "repositoryName": repo.Name, "imageId": id,
+		"registryId": repo.home.account, "repositoryName": repo.Name, "imageId": id,
 		"imageManifest": string(img.raw), "imageManifestMediaType": img.mediaType,
 	}
 }
@@ -361,7 +371,7 @@ func (c *Cloud) putImage(q *request) (any, error) {
 	}
 	if held := repo.images[hash.String()]; held != nil && (in.ImageTag == "" || repo.tags[in.ImageTag] == hash.String()) {
 		return nil, refuse("ImageAlreadyExistsException", "Image with digest '%s' and tag '%s' already exists in the repository with name '%s' in registry with id '%s'",
-			hash, in.ImageTag, repo.Name, c.opts.Account)
+			hash, in.ImageTag, repo.Name, repo.home.account)
 	}
 	target := in.ImageTag
 	if target == "" {

@@ -9,7 +9,7 @@ import (
 
 // Call is one request that the cloud answered.
 type Call struct {
-	// Service is oidc, sts, iam, ecr, registry, ecs, logs, secretsmanager or ssm.
+	// Service is oidc, sts, iam, ecr, ecr-public, registry, ecs, logs, secretsmanager or ssm.
 	Service string
 	// Action is the API's action (UpdateService), or the method and kind of
 	// object for the registry (PATCH upload, PUT manifest, MOUNT blob; PATCH no

@@ -202,17 +202,32 @@ func judge(policies []*policyDocument, a access) verdict {
 
 // check asks the caller's own policies, and those of its session.
 func (p *principal) check(a access) *Error {
-	if len(p.identity) > 0 {
-		switch judge(p.identity, a) {
-		case forbidden:
-			return deniedBecause(p, a, "with an explicit deny in an identity-based policy")
-		case silent:
-			return deniedOn(p, a.action, a.resource, http.StatusBadRequest)
-		case allowed:
-		}
-	} else if !p.may(a.action) {
-		return deniedOn(p, a.action, a.resource, http.StatusBadRequest)
+	if denied, _ := p.checkIdentity(a); denied != nil {
+		return denied
 	}
+	return p.checkSession(a)
+}
+
+// checkIdentity asks the policies of the user or role. silent: nothing allows it,
+// and nothing forbids it.
+func (p *principal) checkIdentity(a access) (denied *Error, said verdict) {
+	if len(p.identity) == 0 {
+		if p.may(a.action) {
+			return nil, allowed
+		}
+		return deniedOn(p, a.action, a.resource, http.StatusBadRequest), silent
+	}
+	switch said = judge(p.identity, a); said {
+	case forbidden:
+		return deniedBecause(p, a, "with an explicit deny in an identity-based policy"), said
+	case silent:
+		return deniedOn(p, a.action, a.resource, http.StatusBadRequest), said
+	}
+	return nil, allowed
+}
+
+// checkSession asks the policies that the session was given, which only take away.
+func (p *principal) checkSession(a access) *Error {
 	if len(p.session) == 0 {
 		return nil
 	}

@@ -9,7 +9,7 @@ import (
 // authorize checks everything that a call of a JSON API needs to be allowed.
 func (c *Cloud) authorize(q *request, service string, op operation) error {
 	for _, a := range c.accesses(q, service, op) {
-		if err := q.who.check(a); err != nil {
+		if err := c.check(q.who, a); err != nil {
 			return err
 		}
 	}
@@ -27,8 +27,11 @@ func (c *Cloud) accesses(q *request, service string, op operation) []access {
 		}
 		return all
 	}
-	if service == "ecs" {
+	switch service {
+	case "ecs":
 		return c.ecsAccesses(q, op, on)
+	case "ecr", "ecr-public":
+		return c.repositoryAccesses(q, on)
 	}
 	if op.resource == nil {
 		return on("*")

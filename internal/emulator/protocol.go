@@ -48,11 +48,12 @@ type operation struct {
 
 // request is one authenticated API call.
 type request struct {
-	who    *principal
-	action string
-	host   string
-	body   []byte
-	now    time.Time
+	who     *principal
+	service string
+	action  string
+	host    string
+	body    []byte
+	now     time.Time
 }
 
 // into decodes the request's body.
@@ -97,7 +98,7 @@ func (c *Cloud) serveJSON(w http.ResponseWriter, r *http.Request) {
 			return asJSONAuthError(err)
 		}
 		call.AccessKey, call.Principal = who.accessKey, who.arn
-		q := &request{who: who, action: action, host: r.Host, body: body, now: call.Time}
+		q := &request{who: who, service: api.service, action: action, host: r.Host, body: body, now: call.Time}
 		if err = f.refusal(q, api.service); err != nil {
 			return err
 		}

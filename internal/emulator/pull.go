@@ -16,11 +16,12 @@ import (
 func (c *Cloud) locate(ref string) (repo *repository, id imageID, ours bool) {
 	name, digest, _ := strings.Cut(ref, "@")
 	host, rest, found := strings.Cut(name, "/")
-	if !found || (host != c.ecrHost() && !c.reg.hosts[host]) {
+	if !found || !c.reg.hosts[host] && (!isAWS(host) || strings.Contains(host, ":")) {
 		return nil, imageID{ImageDigest: digest}, false
 	}
 	path, tag, _ := strings.Cut(rest, ":")
-	return c.reg.repos[path], imageID{ImageDigest: digest, ImageTag: cmp.Or(tag, "latest")}, true
+	_, repo = c.repositoryAt(c.registryHome(host), path)
+	return repo, imageID{ImageDigest: digest, ImageTag: cmp.Or(tag, "latest")}, true
 }
 
 // resolve finds an image's digest, or why it cannot be pulled. Images of other

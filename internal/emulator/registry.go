@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -21,14 +20,14 @@ import (
 
 const expiredPassword = "Your authorization token has expired. Reauthenticate and try again."
 
-// registryStore is what the registry holds. go-containerregistry's registry
-// keeps and serves manifests, tags and referrers. Blobs are kept here, because
+// registryStore is what the registries hold. go-containerregistry's registry
+// keeps and serves manifests, tags and referrers, one for each home. Blobs are kept here, because
 // its blob store knows no repositories and no mounts, and holds every upload
 // in memory whole.
 type registryStore struct {
-	manifests http.Handler
+	manifests map[home]http.Handler
 	blobs     blobStore
-	repos     map[string]*repository
+	repos     map[repositoryKey]*repository
 	uploads   map[string]*upload
 	// hosts are the names besides ECR's own under which the registry was given out.
 	hosts map[string]bool
@@ -37,7 +36,12 @@ type registryStore struct {
 type repository struct {
 	Repository
 
+	home    home
 	created time.Time
+	// policy says who may use it besides those whose own policies say so.
+	policy *policyDocument
+	// shelf has the manifests.
+	shelf http.Handler
 	// blobs holds the size of each blob of the repository.
 	blobs  map[string]int64
 	images map[string]*image
@@ -63,9 +67,9 @@ func (i *image) size() int64 {
 
 func newRegistryStore(dir string) *registryStore {
 	s := &registryStore{
-		manifests: registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)),
+		manifests: map[home]http.Handler{},
 		blobs:     &memoryBlobs{held: map[string][]byte{}},
-		repos:     map[string]*repository{},
+		repos:     map[repositoryKey]*repository{},
 		uploads:   map[string]*upload{},
 		hosts:     map[string]bool{},
 	}
@@ -75,16 +79,29 @@ func newRegistryStore(dir string) *registryStore {
 	return s
 }
 
-func (s *registryStore) add(r Repository, now time.Time) *repository {
+func (s *registryStore) add(at home, r Repository, now time.Time) *repository {
+	if s.manifests[at] == nil {
+		s.manifests[at] = registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true))
+	}
 	repo := &repository{
-		Repository: r, created: now,
+		Repository: r, home: at, created: now, shelf: s.manifests[at],
 		blobs: map[string]int64{}, images: map[string]*image{}, tags: map[string]string{},
 	}
-	s.repos[r.Name] = repo
+	s.repos[repositoryKey{at, r.Name}] = repo
 	return repo
 }
 
-func (s *registryStore) names() []string { return slices.Sorted(maps.Keys(s.repos)) }
+// names are the repositories of one registry.
+func (s *registryStore) names(at home) []string {
+	var names []string
+	for key := range s.repos {
+		if key.home == at {
+			names = append(names, key.name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
 
 func (r *repository) tagsOf(digest string) []string {
 	var tags []string
@@ -181,18 +198,9 @@ func (c *Cloud) serveRegistry(w http.ResponseWriter, r *http.Request) {
 		case permission == "":
 			return &Error{Code: "UNSUPPORTED", Message: "The operation is unsupported.", Status: http.StatusMethodNotAllowed}
 		}
-		if denied := who.check(access{action: permission, resource: c.arn("ecr", "repository/"+o.repo)}); denied != nil {
-			denied.Code, denied.Status = "DENIED", http.StatusForbidden
-			return denied
-		}
-		c.mu.Lock()
-		repo, exists := c.reg.repos[o.repo]
-		c.mu.Unlock()
-		if !exists {
-			return &Error{
-				Code: "NAME_UNKNOWN", Status: http.StatusNotFound,
-				Message: fmt.Sprintf("The repository with name '%s' does not exist in the registry with id '%s'", o.repo, c.opts.Account),
-			}
+		repo, err := c.admit(r, who, o, permission)
+		if err != nil {
+			return err
 		}
 		switch o.kind {
 		case "blob":
@@ -205,6 +213,56 @@ func (c *Cloud) serveRegistry(w http.ResponseWriter, r *http.Request) {
 			return c.serveListing(w, r, repo)
 		}
 	})
+}
+
+// admit finds the repository of a request, if the caller may do that there.
+func (c *Cloud) admit(r *http.Request, who *principal, o object, permission string) (*repository, error) {
+	c.mu.Lock()
+	at, repo := c.repositoryAt(c.registryHome(r.Host), o.repo)
+	denied := c.mayAt(who, at, o.repo, permission)
+	c.mu.Unlock()
+	if denied != nil {
+		return nil, denied
+	}
+	if cached, err := c.pullThrough(r, who, at, o); cached != nil || err != nil {
+		return cached, err
+	}
+	if repo == nil {
+		return nil, noRepository(at, o.repo)
+	}
+	return repo, nil
+}
+
+// noRepository is unknownRepository in the registry's words.
+func noRepository(at home, name string) *Error {
+	return &Error{
+		Code: "NAME_UNKNOWN", Status: http.StatusNotFound,
+		Message: fmt.Sprintf("The repository with name '%s' does not exist in the registry with id '%s'", name, at.account),
+	}
+}
+
+// mayAt checks an action on a repository, in the registry's words. Everybody may
+// read what is public. c.mu is held.
+func (c *Cloud) mayAt(who *principal, at home, name, action string) error {
+	if at.public {
+		if isRead(action) {
+			return nil
+		}
+		action = "ecr-public:" + strings.TrimPrefix(action, "ecr:")
+	}
+	denied := c.check(who, access{action: action, resource: at.arn(name)})
+	if denied == nil {
+		return nil
+	}
+	denied.Code, denied.Status = "DENIED", http.StatusForbidden
+	return denied
+}
+
+// isRead says whether an action on a repository reads an image.
+func isRead(action string) bool {
+	return slices.Contains([]string{
+		"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:ListImages", "ecr:ListImageReferrers", "ecr:BatchCheckLayerAvailability",
+	}, action)
 }
 
 // nowhere says whether a request writes to what cannot be: an upload that was not
@@ -220,12 +278,17 @@ func (c *Cloud) nowhere(o object, method string) bool {
 
 // login checks the Basic credentials that GetAuthorizationToken gave out.
 func (c *Cloud) login(w http.ResponseWriter, r *http.Request) (*principal, error) {
+	at := c.registryHome(r.Host)
+	if at.public {
+		return c.publicLogin(w, r)
+	}
 	user, pass, given := r.BasicAuth()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p, known := c.passwords[pass]
-	if !given || user != "AWS" || !known {
-		w.Header().Set("Www-Authenticate", fmt.Sprintf("Basic realm=%q,service=%q", "https://"+c.ecrHost()+"/", "ecr.amazonaws.com"))
+	// Assumed: a password of another region is no password.
+	if !given || user != "AWS" || !known || p.public || p.region != at.region {
+		w.Header().Set("Www-Authenticate", fmt.Sprintf("Basic realm=%q,service=%q", "https://"+at.host()+"/", "ecr.amazonaws.com"))
 		return nil, &Error{Code: "UNAUTHORIZED", Message: "Not Authorized", Status: http.StatusUnauthorized}
 	}
 	if !time.Now().Before(p.expires) {
@@ -270,7 +333,7 @@ func (c *Cloud) serveManifest(w http.ResponseWriter, r *http.Request, repo *repo
 	if img == nil {
 		return &Error{Code: "MANIFEST_UNKNOWN", Message: "Requested image not found", Status: http.StatusNotFound}
 	}
-	c.reg.manifests.ServeHTTP(w, r)
+	repo.shelf.ServeHTTP(w, r)
 	return nil
 }
 
@@ -279,7 +342,7 @@ func (c *Cloud) serveListing(w http.ResponseWriter, r *http.Request, repo *repos
 	empty := len(repo.images) == 0
 	c.mu.Unlock()
 	if !empty {
-		c.reg.manifests.ServeHTTP(w, r)
+		repo.shelf.ServeHTTP(w, r)
 		return nil
 	}
 	if strings.HasSuffix(r.URL.Path, "/tags/list") {
@@ -319,7 +382,7 @@ func (c *Cloud) storeManifest(repo *repository, target, mediaType string, raw []
 		return "", &Error{Code: "NAME_INVALID", Message: err.Error()}
 	}
 	rec := &recorder{header: http.Header{}}
-	c.reg.manifests.ServeHTTP(rec, put)
+	repo.shelf.ServeHTTP(rec, put)
 	if rec.status != http.StatusCreated {
 		return "", &Error{Code: "MANIFEST_INVALID", Message: strings.TrimSpace(rec.body.String())}
 	}
@@ -362,7 +425,7 @@ func (c *Cloud) parseManifest(repo *repository, mediaType string, raw []byte) (*
 	}
 	if len(missing) > 0 {
 		return nil, refuse(code, "%s with digests '[%s]' required for pushing image into repository with name '%s' in the registry with id '%s' do not exist",
-			what, strings.Join(missing, ", "), repo.Name, c.opts.Account)
+			what, strings.Join(missing, ", "), repo.Name, repo.home.account)
 	}
 	return img, nil
 }

@@ -51,7 +51,7 @@ func (c *Cloud) authenticate(r *http.Request, body []byte, service string) (*pri
 	if !hmac.Equal([]byte(r.Header.Get("X-Amz-Security-Token")), []byte(who.token)) {
 		return nil, &Error{Code: errInvalidKey, Message: "The security token included in the request is invalid.", Status: http.StatusForbidden}
 	}
-	region := c.opts.Region
+	region := c.signedRegion(r.Host, service)
 	if service == "iam" && sig.region == iamRegion {
 		region = iamRegion
 	}

@@ -12,12 +12,12 @@ import (
 
 // RoundTripper answers requests to any host in the calling goroutine and opens
 // no socket: for clients inside testing/synctest.
-func (c *Cloud) RoundTripper() http.RoundTripper { return transport{cloud: c} }
+func (c *Cloud) RoundTripper() http.RoundTripper { return roundTripper{cloud: c} }
 
-type transport struct{ cloud *Cloud }
+type roundTripper struct{ cloud *Cloud }
 
 // RoundTrip implements http.RoundTripper.
-func (t transport) RoundTrip(req *http.Request) (resp *http.Response, err error) {
+func (t roundTripper) RoundTrip(req *http.Request) (resp *http.Response, err error) {
 	ctx := req.Context()
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
