@@ -45,6 +45,9 @@ type Options struct {
 	// Pace is how long each phase of a task takes: provisioning, pulling,
 	// becoming healthy, stopping. Default: one second.
 	Pace time.Duration
+	// Minute is how long ECS takes for a minute between two shares of the traffic
+	// and of baking. Default: a minute.
+	Minute time.Duration
 	// Job is the workflow job that ID tokens speak of.
 	Job Job
 	// NoBlobMounting answers mount requests with an upload session, as an
@@ -112,6 +115,9 @@ func New(opts Options) *Cloud {
 	}
 	if opts.Pace <= 0 {
 		opts.Pace = time.Second
+	}
+	if opts.Minute <= 0 {
+		opts.Minute = time.Minute
 	}
 	opts.Job = opts.Job.withDefaults()
 	c := &Cloud{

@@ -70,7 +70,7 @@ func (s *service) newShift() *shift {
 		if n != nil {
 			otherwise = *n
 		}
-		return time.Duration(otherwise) * time.Minute
+		return time.Duration(otherwise) * s.cloud.opts.Minute
 	}
 	share := func(n *float64, otherwise float64) float64 {
 		if n != nil {

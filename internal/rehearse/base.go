@@ -13,51 +13,27 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
-
-	"github.com/towline/towline/internal/problem"
 )
 
 func noContext() context.Context { return context.Background() }
 
 func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 
-// pushBase makes the demo's base image from this machine's own shell, a few
-// commands and their libraries, and pushes it to ref.
-func pushBase(ref string) error {
-	image, err := makeBase()
-	if err != nil {
-		return &problem.Error{
-			Op: "make the demo's base image from this machine's shell", Err: err,
-			Fix: "Install a shell and coreutils with their libraries in the usual folders (Debian: apt-get install dash coreutils sed), or rehearse a Dockerfile of your own: towline rehearse DIR.",
-		}
-	}
-	tag, err := name.NewTag(ref)
-	if err != nil {
-		return fmt.Errorf("demo's base image: %w", err)
-	}
-	if err := remote.Write(tag, image); err != nil {
-		return fmt.Errorf("demo's base image: %w", err)
-	}
-	return nil
-}
-
-// commands are what the demo's Dockerfile runs.
+// commands are what Dockerfiles may run that are rehearsed offline.
 func commands() []string {
 	return []string{"sh", "cat", "chmod", "cp", "date", "id", "ls", "mkdir", "mv", "rm", "sed", "sort", "uname", "wc"}
 }
 
-func makeBase() (v1.Image, error) {
+// baseContent is the base image's layer.
+func baseContent() ([]byte, error) {
 	files := map[string]string{} // path in the image -> file on this machine
 	for _, command := range commands() {
 		path, err := exec.LookPath(command)
@@ -72,10 +48,10 @@ func makeBase() (v1.Image, error) {
 			return nil, err
 		}
 	}
-	content, err := baseLayer(files)
-	if err != nil {
-		return nil, err
-	}
+	return baseLayer(files)
+}
+
+func baseImage(content []byte, architecture string) (v1.Image, error) {
 	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
 	if err != nil {
 		return nil, err
@@ -89,7 +65,7 @@ func makeBase() (v1.Image, error) {
 		return nil, err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", runtime.GOARCH
+	config.OS, config.Architecture = "linux", architecture
 	config.Config.Env = []string{"PATH=/usr/local/bin:/bin"}
 	config.Config.Cmd = []string{"/bin/sh"}
 	config.History = []v1.History{{CreatedBy: "towline rehearse: this machine's shell", Created: v1.Time{Time: time.Unix(0, 0).UTC()}}}

@@ -19,19 +19,31 @@ import (
 	"github.com/towline/towline/internal/inputs"
 )
 
-// addImage puts an empty image where the input image says that one is, if that
-// is ECR. One that is named by its digest cannot be made, and need not be: it is
-// not looked for.
-func (in *stepInputs) addImage(cloud *emulator.Cloud, region string) error {
-	image := in.get("image")
-	host, _, _ := strings.Cut(image, "/")
-	if inputs.ECRRegion(host) == "" || strings.Contains(image, "@") {
-		return nil
+// addImages puts an empty image where the input image says that one is, if that is
+// the account's ECR and no earlier step has pushed it. One that is named by its
+// digest cannot be made, and need not be: it is not looked for.
+func (in *stepInputs) addImages(cloud *emulator.Cloud, account, region string) error {
+	for line := range strings.Lines(in.get("image")) {
+		image := strings.TrimSpace(line)
+		if _, named, found := strings.Cut(image, "="); found {
+			image = named
+		}
+		host, _, _ := strings.Cut(image, "/")
+		if inputs.ECRRegion(host) == "" || !strings.HasPrefix(host, account) || strings.Contains(image, "@") {
+			continue
+		}
+		tag, err := name.NewTag(image)
+		if err != nil {
+			continue // the step says what is wrong with the input
+		}
+		if err := addImage(cloud, region, tag); err != nil {
+			return fmt.Errorf("image %s: %w", image, err)
+		}
 	}
-	tag, err := name.NewTag(image)
-	if err != nil {
-		return nil //nolint:nilerr // the step says what is wrong with the input
-	}
+	return nil
+}
+
+func addImage(cloud *emulator.Cloud, region string, tag name.Tag) error {
 	const key, secret = "AKIAREHEARSALSTAGE00", "stage"
 	cloud.AddUser(key, secret)
 	client := ecr.New(ecr.Options{
@@ -40,15 +52,16 @@ func (in *stepInputs) addImage(cloud *emulator.Cloud, region string) error {
 	})
 	login, err := client.GetAuthorizationToken(noContext(), &ecr.GetAuthorizationTokenInput{})
 	if err != nil {
-		return fmt.Errorf("image %s: %w", image, err)
+		return fmt.Errorf("login: %w", err)
+	}
+	auth := authn.FromConfig(authn.AuthConfig{Auth: *login.AuthorizationData[0].AuthorizationToken})
+	options := []remote.Option{remote.WithTransport(cloud.RoundTripper()), remote.WithAuth(auth)}
+	if _, missing := remote.Head(tag, options...); missing == nil {
+		return nil
 	}
 	made, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: runtime.GOARCH})
 	if err != nil {
-		return fmt.Errorf("image %s: %w", image, err)
+		return fmt.Errorf("config: %w", err)
 	}
-	auth := authn.FromConfig(authn.AuthConfig{Auth: *login.AuthorizationData[0].AuthorizationToken})
-	if err := remote.Write(tag, made, remote.WithTransport(cloud.RoundTripper()), remote.WithAuth(auth)); err != nil {
-		return fmt.Errorf("image %s: %w", image, err)
-	}
-	return nil
+	return remote.Write(tag, made, options...)
 }

@@ -38,14 +38,20 @@ type Options struct {
 	Run func(step.Options) int
 }
 
-const usage = `Usage: towline rehearse [--workflow FILE] [DIR]
+const usage = `Usage: towline rehearse [--workflow FILE] [--job NAME] [--set NAME=VALUE]... [--offline] [DIR]
 
 Runs Towline's main job on the Dockerfile in DIR against an emulator of GitHub's
 OIDC, AWS STS, ECR and ECS on this machine. Without DIR it takes a small demo
 that needs no internet.
 
-  --workflow FILE  take the inputs of the Towline step in this workflow file;
-                   DIR is then the repository, by default the one FILE is in
+  --workflow FILE   take the inputs of the Towline steps in this workflow file, one
+                    step after the other; DIR is then the repository, by default the
+                    one FILE is in
+  --job NAME        take the steps of this job of the workflow alone
+  --set NAME=VALUE  what the workflow's expressions are to find, such as
+                    vars.CLUSTER=production or inputs.service=web
+  --offline         pull nothing: all base images are this machine's own shell and a
+                    few commands
 `
 
 // Run rehearses and gives the exit code: that of the main job, or 2 for a mistake in Args.
@@ -54,7 +60,18 @@ func Run(opts Options) int {
 	flags := flag.NewFlagSet("rehearse", flag.ContinueOnError)
 	flags.SetOutput(out)
 	flags.Usage = func() { _, _ = io.WriteString(out, usage) }
-	workflow := flags.String("workflow", "", "")
+	asked := request{set: map[string]string{}}
+	flags.StringVar(&asked.workflow, "workflow", "", "")
+	flags.StringVar(&asked.job, "job", "", "")
+	flags.BoolVar(&asked.offline, "offline", false, "")
+	flags.Func("set", "", func(pair string) error {
+		name, value, found := strings.Cut(pair, "=")
+		if !found {
+			return errors.New("not NAME=VALUE")
+		}
+		asked.set[name] = value
+		return nil
+	})
 	if err := flags.Parse(opts.Args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0
@@ -66,7 +83,8 @@ func Run(opts Options) int {
 		flags.Usage()
 		return 2
 	}
-	code, err := rehearse(opts, *workflow, flags.Arg(0))
+	asked.dir = flags.Arg(0)
+	code, err := rehearse(opts, asked)
 	if err != nil {
 		for _, p := range problem.All("rehearse", err) {
 			_, _ = fmt.Fprintf(out, "error: %v\n", p)
@@ -76,28 +94,40 @@ func Run(opts Options) int {
 	return code
 }
 
-func rehearse(opts Options, workflow, dir string) (int, error) {
+// request is what the arguments ask for.
+type request struct {
+	workflow, job, dir string
+	// temp is the runner's folder for temporary files.
+	temp    string
+	set     map[string]string
+	offline bool
+}
+
+func rehearse(opts Options, asked request) (int, error) {
 	folder, err := scratch.Make("towline-rehearsal-")
 	if err != nil {
 		return 0, fmt.Errorf("folder for the rehearsal: %w", err)
 	}
 	defer folder.Close() //nolint:errcheck // a folder for temporary files
-	scratch := folder.Path
 	out := opts.Step.Stdout
 	_, _ = fmt.Fprintln(out, "REHEARSAL: GitHub and AWS are played by an emulator on this machine. Nothing is deployed.")
 
-	in := &stepInputs{values: map[string]string{}, env: map[string]string{}}
-	if workflow != "" {
-		if workflow, dir, err = locate(workflow, dir); err != nil {
+	acts := []act{{inputs: func() (*stepInputs, error) {
+		return &stepInputs{values: map[string]string{}, env: map[string]string{}}, nil
+	}}}
+	asked.temp = folder.Path
+	dir := asked.dir
+	if asked.workflow != "" {
+		if asked.workflow, dir, err = locate(asked.workflow, dir); err != nil {
 			return 0, err
 		}
-		if in, err = readWorkflow(workflow, out); err != nil {
+		if acts, err = readWorkflow(asked, out); err != nil {
 			return 0, err
 		}
 	}
 	demo := dir == ""
 	if demo {
-		dir = filepath.Join(scratch, "demo")
+		dir = filepath.Join(folder.Path, "demo")
 		if err = os.CopyFS(dir, opts.Demo); err != nil {
 			return 0, fmt.Errorf("demo: %w", err)
 		}
@@ -108,54 +138,14 @@ func rehearse(opts Options, workflow, dir string) (int, error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return 0, &problem.Error{Op: "rehearse", Input: "DIR", Value: dir, Err: errors.New("no such folder"), Fix: "Name the folder that holds the Dockerfile, or the repository's root with --workflow."}
 	}
-	if demo {
-		mirror, closeBases, err := serveBases(filepath.Join(scratch, "bases"))
-		if err != nil {
+	t := &theatre{opts: opts, scratch: folder.Path, dir: dir, stages: map[string]*stage{}, registries: map[string]string{}}
+	defer t.close()
+	if demo || asked.offline {
+		if err := t.playBases(); err != nil {
 			return 0, err
 		}
-		defer closeBases()
-		in.setDefault("registry-mirrors", "docker.io="+mirror)
 	}
-	return perform(opts, in, scratch, dir)
-}
-
-// perform sets the stage and runs the main job on it.
-func perform(opts Options, in *stepInputs, scratch, dir string) (int, error) {
-	out := opts.Step.Stdout
-	cloud, err := newStage(in, scratch, dir)
-	if err != nil {
-		return 0, err
-	}
-	others, err := in.otherRegistries()
-	if err != nil {
-		return 0, err
-	}
-	host, closeCloud, err := serve(cloud)
-	if err != nil {
-		return 0, err
-	}
-	defer closeCloud()
-	transport := &played{cloud: host, registries: map[string]string{}}
-	for i, other := range others {
-		_, _ = fmt.Fprintf(out, "%s is played too: the image is not pushed there, and base images cannot be pulled from there\n", other)
-		address, closeOther, err := serveRegistry(filepath.Join(scratch, fmt.Sprintf("other-%d", i)))
-		if err != nil {
-			return 0, err
-		}
-		defer closeOther()
-		transport.registries[other] = address
-	}
-	vars := environment(cloud, in, dir, opts.Step.Getenv)
-	opts.Setenv(vars)
-	opts.Step.Getenv = func(name string) string { return vars[name] }
-	opts.Step.Transport = transport
-	code := opts.Run(opts.Step)
-	end := "REHEARSAL: the deployment would have worked. Nothing was deployed; the emulator and its image are gone."
-	if code != 0 {
-		end = "REHEARSAL: the deployment would have failed, as shown above. Nothing was deployed."
-	}
-	_, _ = fmt.Fprintln(out, end)
-	return code, nil
+	return t.perform(acts)
 }
 
 // serve answers on a free port of the loopback address.
@@ -178,22 +168,9 @@ func serveRegistry(dir string) (host string, stop func(), err error) {
 	return serve(registry.New(registry.WithBlobHandler(registry.NewDiskBlobHandler(dir)), registry.Logger(quiet())))
 }
 
-// serveBases is a registry for the demo's base image.
-func serveBases(dir string) (host string, stop func(), err error) {
-	host, stop, err = serveRegistry(dir)
-	if err != nil {
-		return "", nil, err
-	}
-	if err := pushBase(host + "/library/rehearsal-base:latest"); err != nil {
-		stop()
-		return "", nil, err
-	}
-	return host, stop, nil
-}
-
 // environment is what the step sees: that of a job of GitHub's. No setting of
-// whoever rehearses leads to a real account.
-func environment(cloud *emulator.Cloud, in *stepInputs, dir string, getenv func(string) string) map[string]string {
+// whoever rehearses leads to a real account. outputs is the file for them.
+func environment(cloud *emulator.Cloud, in *stepInputs, dir, outputs string, getenv func(string) string) map[string]string {
 	vars := map[string]string{}
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"} {
 		if value := getenv(name); value != "" {
@@ -206,7 +183,7 @@ func environment(cloud *emulator.Cloud, in *stepInputs, dir string, getenv func(
 		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
 		"ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": token,
 		"GITHUB_WORKSPACE": dir, "GITHUB_REPOSITORY": "octo-org/rehearsal", "GITHUB_SHA": demoSHA,
-		"GITHUB_REF": "refs/heads/main", "GITHUB_REF_NAME": "main", "GITHUB_RUN_ID": "1", "GITHUB_RUN_ATTEMPT": "1",
+		"GITHUB_OUTPUT": outputs, "RUNNER_TEMP": filepath.Dir(outputs), "GITHUB_REF": "refs/heads/main", "GITHUB_REF_NAME": "main", "GITHUB_RUN_ID": "1", "GITHUB_RUN_ATTEMPT": "1",
 	})
 	for name, value := range in.values {
 		vars["INPUT_"+strings.ToUpper(name)] = value

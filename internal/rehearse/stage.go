@@ -20,6 +20,9 @@ const (
 	demoAccount = "111122223333"
 	demoRegion  = "eu-central-1"
 	demoSHA     = "4e5d1f7a90b3c2d8e6f1a0b9c8d7e6f5a4b3c2d1"
+	// bakedMinute is how long a minute of waiting between two shares of the traffic
+	// takes in a rehearsal.
+	bakedMinute = time.Second
 )
 
 // stepInputs are the inputs of the step that is rehearsed.
@@ -53,11 +56,13 @@ func (in *stepInputs) setDefaults() {
 	}
 }
 
-// hosts are the registries that the image goes to or comes from.
-func (in *stepInputs) hosts() []string {
-	var hosts []string
-	names := strings.FieldsFunc(in.values["tags"], func(r rune) bool { return r == '\n' || r == ',' })
-	for _, name := range append(names, in.values["repository"], in.values["image"]) {
+// hosts are the registries that some inputs name.
+func (in *stepInputs) hosts(named ...string) []string {
+	var hosts, names []string
+	for _, input := range named {
+		names = slices.AppendSeq(names, strings.FieldsFuncSeq(in.values[input], func(r rune) bool { return r == '\n' || r == ',' }))
+	}
+	for _, name := range names {
 		host, _, found := strings.Cut(strings.TrimPrefix(strings.TrimSpace(name), "https://"), "/")
 		if found && (strings.ContainsAny(host, ".:") || host == "localhost") && !slices.Contains(hosts, host) {
 			hosts = append(hosts, host)
@@ -74,7 +79,7 @@ func (in *stepInputs) shown() (account, region string) {
 			account, region = cmp.Or(account, parts[4]), cmp.Or(region, parts[3])
 		}
 	}
-	for _, host := range in.hosts() {
+	for _, host := range in.hosts("tags", "repository", "image") {
 		if found := inputs.ECRRegion(host); found != "" {
 			account, region = cmp.Or(account, host[:min(12, len(host))]), cmp.Or(region, found)
 		}
@@ -82,43 +87,67 @@ func (in *stepInputs) shown() (account, region string) {
 	return account, region
 }
 
-// newStage makes an account in which the inputs would work: the role trusts the
-// repository, and the ECR repositories, the cluster and the service exist. dir
-// is the workspace, scratch where the registry keeps its blobs.
-func newStage(in *stepInputs, scratch, dir string) (*emulator.Cloud, error) {
+// stage is an account in one region, in which the inputs of the steps so far would
+// work.
+type stage struct {
+	cloud *emulator.Cloud
+	// host is where it answers.
+	host string
+	// there is what has been added to it: a kind and a name.
+	there map[string]bool
+}
+
+// missing says whether something is not on the stage yet, and notes that it is now.
+func (s *stage) missing(kind, name string) bool {
+	key := kind + " " + name
+	before := s.there[key]
+	s.there[key] = true
+	return !before
+}
+
+// where the step acts: its account and region, by what the inputs show.
+func (in *stepInputs) where() (account, region string, err error) {
 	in.setDefaults()
-	account, region := in.shown()
+	account, region = in.shown()
 	account = cmp.Or(account, demoAccount)
 	region = cmp.Or(in.get("aws-region"), in.env["AWS_REGION"], in.env["AWS_DEFAULT_REGION"], region)
 	if region == "" {
 		region = demoRegion
 		in.values["aws-region"] = region
 	}
-	if err := in.oneAccount(account); err != nil {
-		return nil, err
-	}
-	blobs := filepath.Join(scratch, "registry")
+	return account, region, in.oneAccount(account)
+}
+
+func newCloud(account, region, blobs string) (*emulator.Cloud, error) {
 	if err := os.MkdirAll(blobs, 0o700); err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	cloud := emulator.New(emulator.Options{
-		Region: region, Account: account, Dir: blobs,
+	return emulator.New(emulator.Options{
+		Region: region, Account: account, Dir: blobs, Minute: bakedMinute,
 		Job: emulator.Job{Repository: "octo-org/rehearsal", SHA: demoSHA},
-	})
+	}), nil
+}
+
+// set adds to a stage what the inputs need, unless an earlier step needed it too:
+// the role trusts the repository, and the ECR repositories, the cluster and the
+// service exist. dir is the workspace.
+func (in *stepInputs) set(on *stage, dir, account, region string) error {
 	if key := in.get("aws-access-key-id"); key != "" {
-		cloud.AddUser(key, in.get("aws-secret-access-key"))
+		on.cloud.AddUser(key, in.get("aws-secret-access-key"))
 		delete(in.values, "aws-session-token") // keys of a user here
 	}
-	if err := in.addRole(cloud, account); err != nil {
-		return nil, err
+	if err := in.addRole(on, account); err != nil {
+		return err
 	}
-	for _, name := range in.repositories() {
-		cloud.AddRepository(emulator.Repository{Name: name})
+	for _, name := range in.repositories(account) {
+		if on.missing("repository", name) {
+			on.cloud.AddRepository(emulator.Repository{Name: name})
+		}
 	}
-	if err := in.addImage(cloud, region); err != nil {
-		return nil, err
+	if err := in.addImages(on.cloud, account, region); err != nil {
+		return err
 	}
-	return cloud, in.addService(cloud, dir, region)
+	return in.addService(on, dir, region)
 }
 
 // oneAccount refuses inputs that need more than the emulator has.
@@ -138,7 +167,7 @@ func (in *stepInputs) oneAccount(account string) error {
 			return refused(input, fmt.Errorf("it is of account %s, another input of account %s", parts[4], account))
 		}
 	}
-	for _, host := range in.hosts() {
+	for _, host := range in.hosts("tags", "repository") {
 		if inputs.ECRRegion(host) != "" && !strings.HasPrefix(host, account) {
 			return refused("repository", fmt.Errorf("the registry %s is of another account than %s", host, account))
 		}
@@ -147,11 +176,12 @@ func (in *stepInputs) oneAccount(account string) error {
 }
 
 // addRole adds the role that is to be assumed, by ID token or by keys.
-func (in *stepInputs) addRole(cloud *emulator.Cloud, account string) error {
+func (in *stepInputs) addRole(on *stage, account string) error {
 	role := in.get("role-to-assume")
-	if role == "" {
+	if role == "" || !on.missing("role", role) {
 		return nil
 	}
+	cloud := on.cloud
 	audience := cmp.Or(in.get("audience"), "sts.amazonaws.com")
 	cloud.AddProvider(emulator.Provider{URL: "https://token.actions.githubusercontent.com", Audiences: []string{audience}})
 	trust, err := json.Marshal(map[string]any{
@@ -182,13 +212,13 @@ func (in *stepInputs) addRole(cloud *emulator.Cloud, account string) error {
 	return nil
 }
 
-// repositories are the names of the ECR repositories that the inputs name.
-func (in *stepInputs) repositories() []string {
+// repositories are the names of the account's ECR repositories that the inputs name.
+func (in *stepInputs) repositories(account string) []string {
 	var names []string
 	add := func(reference string) {
 		reference, _, _ = strings.Cut(strings.TrimPrefix(strings.TrimSpace(reference), "https://"), "@")
 		host, name, found := strings.Cut(reference, "/")
-		if !found || inputs.ECRRegion(host) == "" {
+		if !found || inputs.ECRRegion(host) == "" || !strings.HasPrefix(host, account) {
 			return
 		}
 		name, _, _ = strings.Cut(name, ":")
@@ -200,6 +230,11 @@ func (in *stepInputs) repositories() []string {
 		add(tag)
 	}
 	add(in.values["image"])
+	for _, input := range []string{"cache-from", "cache-to"} {
+		for field := range strings.FieldsFuncSeq(in.values[input], func(r rune) bool { return r == '\n' || r == ',' }) {
+			add(strings.TrimPrefix(strings.TrimSpace(field), "ref="))
+		}
+	}
 	repository := in.get("repository")
 	add(repository)
 	if host, _, _ := strings.Cut(repository, "/"); repository != "" && !strings.ContainsAny(host, ".:") {
@@ -209,7 +244,8 @@ func (in *stepInputs) repositories() []string {
 }
 
 // addService adds the service with what it runs before.
-func (in *stepInputs) addService(cloud *emulator.Cloud, dir, region string) error {
+func (in *stepInputs) addService(on *stage, dir, region string) error {
+	cloud := on.cloud
 	service := in.get("service")
 	if service == "" {
 		return nil
@@ -225,6 +261,9 @@ func (in *stepInputs) addService(cloud *emulator.Cloud, dir, region string) erro
 	cloud.AddLogGroup("/rehearsal")
 	if err := in.addNeeds(cloud); err != nil {
 		return err
+	}
+	if !on.missing("service", cluster+"/"+running.Name) {
+		return nil
 	}
 	if file := in.get("task-definition"); file != "" {
 		// A file that ECS would refuse is refused by the step, in better words.
@@ -247,18 +286,40 @@ func (in *stepInputs) addService(cloud *emulator.Cloud, dir, region string) erro
 	return err
 }
 
-// definition is a small task definition with the container that the inputs name.
+// containers are those that the inputs name, or one.
+func (in *stepInputs) containers() []string {
+	separated := func(r rune) bool { return r == '\n' || r == ',' }
+	var names []string
+	for name := range strings.FieldsFuncSeq(in.get("container-name"), separated) {
+		names = append(names, strings.TrimSpace(name))
+	}
+	for line := range strings.Lines(in.get("image")) {
+		if name, _, found := strings.Cut(strings.TrimSpace(line), "="); found && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		names = append(names, "app")
+	}
+	return names
+}
+
+// definition is a small task definition with the containers that the inputs name.
 func (in *stepInputs) definition(region string) (string, error) {
+	var containers []any
+	for i, name := range in.containers() {
+		containers = append(containers, map[string]any{
+			"name": name, "image": "public.ecr.aws/docker/library/httpd:2.4", "essential": true,
+			"portMappings": []any{map[string]any{"containerPort": 8080 + i}},
+			"logConfiguration": map[string]any{"logDriver": "awslogs", "options": map[string]any{
+				"awslogs-group": "/rehearsal", "awslogs-region": region, "awslogs-stream-prefix": name,
+			}},
+		})
+	}
 	doc, err := json.Marshal(map[string]any{
 		"family": lastPart(in.get("service")), "networkMode": "awsvpc", "cpu": "256", "memory": "512",
 		"requiresCompatibilities": []string{"FARGATE"},
-		"containerDefinitions": []any{map[string]any{
-			"name": cmp.Or(in.get("container-name"), "app"), "image": "public.ecr.aws/docker/library/httpd:2.4", "essential": true,
-			"portMappings": []any{map[string]any{"containerPort": 8080}},
-			"logConfiguration": map[string]any{"logDriver": "awslogs", "options": map[string]any{
-				"awslogs-group": "/rehearsal", "awslogs-region": region, "awslogs-stream-prefix": "app",
-			}},
-		}},
+		"containerDefinitions":    containers,
 	})
 	if err != nil {
 		return "", fmt.Errorf("task definition: %w", err)
@@ -270,7 +331,7 @@ func (in *stepInputs) definition(region string) (string, error) {
 // They are played too: a rehearsal changes nothing anywhere.
 func (in *stepInputs) otherRegistries() ([]string, error) {
 	var others []string
-	for _, host := range in.hosts() {
+	for _, host := range in.hosts("tags", "repository", "image") {
 		switch {
 		case inputs.ECRRegion(host) != "" || in.get("image") != "":
 		case host == "docker.io" || host == "index.docker.io":

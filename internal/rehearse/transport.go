@@ -2,8 +2,10 @@ package rehearse
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
@@ -16,6 +18,8 @@ type played struct {
 	cloud string
 	// registries are other registries that are played: their host, our address.
 	registries map[string]string
+	// bases is the address of the registry that has all base images, if they are played.
+	bases string
 
 	loopback http.Transport
 }
@@ -25,6 +29,12 @@ func (p *played) RoundTrip(req *http.Request) (*http.Response, error) {
 	address := p.registries[req.URL.Host]
 	if inCloud(req.URL.Hostname()) {
 		address = p.cloud
+	}
+	if address == "" && p.bases != "" {
+		if !strings.HasPrefix(req.URL.Path, "/v2/") {
+			return nil, fmt.Errorf("%s is not asked: only base images are played, and nothing else is reached", req.URL.Host)
+		}
+		address = p.bases
 	}
 	if address == "" {
 		return remote.DefaultTransport.RoundTrip(req)
