@@ -38,7 +38,7 @@ func (s *Step) readTaskDefinition(file string) error {
 	if ext := strings.ToLower(filepath.Ext(file)); ext == ".yaml" || ext == ".yml" {
 		parse = taskdef.ParseYAML
 	}
-	if s.base, err = parse(data); err != nil {
+	if s.given, err = parse(data); err != nil {
 		if known, ok := errors.AsType[*problem.Error](err); ok {
 			known.File, known.Value = s.relative(file), s.relative(file)
 			return err
@@ -50,24 +50,23 @@ func (s *Step) readTaskDefinition(file string) error {
 
 // findBase reads what the task definition begins with, and finds the revisions
 // that need not be registered again if nothing is different from them.
-func (s *Step) findBase(ctx context.Context) error {
+func (s *Step) findBase(ctx context.Context, e *edition) error {
 	t := s.settings.Task
-	if s.currentARN != "" && s.current.Family() != "" {
-		s.known = []revision{{s.current, s.currentARN}}
-	}
+	e.known = e.currents()
 	switch {
 	case t.Registered != "":
-		answer, err := s.deployer.TaskDefinition(ctx, t.Registered)
+		answer, err := e.home.taskDefinition(ctx, e.deployer, t.Registered)
 		if err != nil {
 			return registeredInput(t.Registered, err)
 		}
-		return s.takeBase(answer)
+		return s.takeBase(e, answer)
 	case t.TaskDefinition != "":
-		if s.currentARN != "" && s.current.Family() == s.base.Family() {
+		e.base = s.given
+		if slices.ContainsFunc(e.known, func(known revision) bool { return known.document.Family() == e.base.Family() }) {
 			return nil
 		}
-		answer, err := s.deployer.LatestTaskDefinition(ctx, s.base.Family())
-		if u := preflight.UnreadOf(ctx, "ecs:DescribeTaskDefinition", "what is registered of "+s.base.Family(), err); err != nil && u.Why == "" {
+		answer, err := e.deployer.LatestTaskDefinition(ctx, e.base.Family())
+		if u := preflight.UnreadOf(ctx, "ecs:DescribeTaskDefinition", "what is registered of "+e.base.Family(), err); err != nil && u.Why == "" {
 			s.unread(u)
 			return nil
 		}
@@ -75,24 +74,26 @@ func (s *Step) findBase(ctx context.Context) error {
 			return err
 		}
 		latest, _, err := described(answer)
-		s.known = append(s.known, latest)
+		e.known = append(e.known, latest)
 		return err
 	default:
-		s.base = s.current
+		if len(e.known) > 0 {
+			e.base = e.known[0].document
+		}
 		return nil
 	}
 }
 
 // takeBase begins with a registered revision.
-func (s *Step) takeBase(answer []byte) error {
+func (s *Step) takeBase(e *edition, answer []byte) error {
 	base, active, err := described(answer)
 	if err != nil {
 		return err
 	}
-	s.base = base.document
-	s.report.Say("found", "task definition "+lastPart(base.arn))
+	e.base = base.document
+	e.begins = base.arn
 	if active { // an inactive one can be begun with, but not deployed
-		s.known = append(s.known, base)
+		e.known = append(e.known, base)
 	}
 	return nil
 }
@@ -132,10 +133,10 @@ func registeredInput(value string, err error) error {
 
 // pick applies the rule of "container-name". Containers that have an image of
 // their own do not get another.
-func (s *Step) pick(repository string) ([]string, error) {
+func (s *Step) pick(e *edition, repository string) ([]string, error) {
 	t := s.settings.Task
 	var rest, named []string
-	for _, c := range s.base.Containers() {
+	for _, c := range e.base.Containers() {
 		if slices.ContainsFunc(t.Images, func(image inputs.Pair) bool { return image.Name == c.Name }) {
 			named = append(named, c.Name)
 		} else {
@@ -145,7 +146,7 @@ func (s *Step) pick(repository string) ([]string, error) {
 	switch makes := repository != ""; {
 	case len(t.ContainerNames) > 0:
 		for _, name := range t.ContainerNames {
-			if _, err := s.base.Pick(name, ""); err != nil {
+			if _, err := e.base.Pick(name, ""); err != nil {
 				return nil, err
 			}
 		}
@@ -155,7 +156,7 @@ func (s *Step) pick(repository string) ([]string, error) {
 	case !makes && len(named) == 1:
 		return named, nil
 	}
-	container, err := s.base.Pick("", repository)
+	container, err := e.base.Pick("", repository)
 	return []string{container}, err
 }
 
@@ -169,10 +170,10 @@ func (s *Step) placeholder() string {
 
 // wanted is the base with everything that the inputs ask for. image is the one
 // that was built or given, or empty.
-func (s *Step) wanted(image string) (taskdef.Document, error) {
+func (s *Step) wanted(e *edition, image string) (taskdef.Document, error) {
 	t := s.settings.Task
 	images := map[string]string{}
-	for _, container := range s.containers {
+	for _, container := range e.containers {
 		if image != "" {
 			images[container] = image
 		}
@@ -180,8 +181,8 @@ func (s *Step) wanted(image string) (taskdef.Document, error) {
 	for _, each := range t.Images {
 		images[each.Name] = cmp.Or(s.pinned[each.Value], each.Value)
 	}
-	return s.base.With(taskdef.Edits{
-		Images: images, Containers: s.containers,
+	return e.base.With(taskdef.Edits{
+		Images: images, Containers: e.containers,
 		Environment: pairs(t.Environment), RemoveEnvironment: t.RemoveEnvironment,
 		Secrets: pairs(t.ContainerSecrets), RemoveSecrets: t.RemoveSecrets,
 		EnvFiles: t.EnvFiles, LogDriver: t.LogConfigurationLogDriver, LogOptions: pairs(t.LogConfigurationOptions),
@@ -199,48 +200,79 @@ func pairs(lines []inputs.Pair) []taskdef.Pair {
 	return all
 }
 
-// render makes the task definition and registers it, unless it is there already.
+// render makes the task definitions and registers them, unless they are there
+// already.
 func (s *Step) render(ctx context.Context) error {
 	s.keepCache(ctx)
-	wanted, err := s.wanted(cmp.Or(s.deployable, s.settings.Task.Image))
+	var registered []string
+	for _, e := range s.editions {
+		changed, err := s.register(ctx, e)
+		if changed {
+			registered = append(registered, e.definitionARN)
+			s.did("task definition %s was registered, the service was not updated", strings.Join(registered, ", "))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	var files, arns, previous []string
+	for _, e := range s.editions {
+		files, arns = append(files, e.file), append(arns, e.definitionARN)
+	}
+	for _, svc := range s.services {
+		previous = append(previous, svc.currentARN)
+	}
+	s.report.Fact("Task definition", strings.Join(arns, ", "))
+	return s.output(map[string]string{
+		inputs.OutputTaskDefinition: lines(files), inputs.OutputTaskDefinitionARN: lines(arns), inputs.OutputPreviousTaskDefinitionARN: lines(previous),
+	})
+}
+
+// lines is an output for several: what there is, one a line.
+func lines(all []string) string {
+	return strings.Join(slices.DeleteFunc(all, func(one string) bool { return one == "" }), "\n")
+}
+
+// register makes one task definition, and says whether it was registered now.
+func (s *Step) register(ctx context.Context, e *edition) (changed bool, err error) {
+	wanted, err := s.wanted(e, cmp.Or(s.deployable, s.settings.Task.Image))
 	if err != nil {
-		return err
+		return false, err
 	}
 	var same revision
-	if len(s.known) > 0 {
-		for _, change := range s.known[0].document.Diff(wanted) {
+	if len(e.known) > 0 {
+		for _, change := range e.known[0].document.Diff(wanted) {
 			s.report.Change(change.Path, change.Before, change.After)
 		}
 	}
-	for _, known := range slices.Backward(s.known) { // what was named before what is there
+	for _, known := range slices.Backward(e.known) { // what was named before what is there
 		if wanted.Equal(known.document) {
 			same = known
 			break
 		}
 	}
-	file, err := s.writeDefinition(wanted)
+	if e.file, err = s.writeDefinition(wanted); err != nil {
+		return false, err
+	}
+	arn, changed, err := e.deployer.Register(ctx, same.document, wanted, same.arn)
 	if err != nil {
-		return err
+		return false, err
 	}
-	arn, changed, err := s.deployer.Register(ctx, same.document, wanted, same.arn)
-	if err != nil {
-		return err
-	}
-	s.definition, s.definitionARN = wanted, arn
-	if changed {
-		s.did("task definition %s was registered, the service was not updated", arn)
-	}
-	s.report.Fact("Task definition", arn)
-	return s.output(map[string]string{
-		inputs.OutputTaskDefinition: file, inputs.OutputTaskDefinitionARN: arn, inputs.OutputPreviousTaskDefinitionARN: s.currentARN,
-	})
+	e.definition, e.definitionARN = wanted, arn
+	return changed, nil
 }
 
 // keepRevisions deregisters older revisions once all is well. That it cannot is
 // no reason to call a deployment failed.
 func (s *Step) keepRevisions(ctx context.Context) error {
-	if err := s.deployer.KeepRevisions(ctx, s.definition.Family(), s.settings.Task.KeepRevisions, s.definitionARN, s.currentARN); err != nil {
-		s.report.Warning("older revisions of " + s.definition.Family() + " stay registered: " + err.Error())
+	for _, e := range s.editions {
+		spare := []string{e.definitionARN}
+		for _, svc := range e.services {
+			spare = append(spare, svc.currentARN)
+		}
+		if err := e.deployer.KeepRevisions(ctx, e.definition.Family(), s.settings.Task.KeepRevisions, spare...); err != nil {
+			s.report.Warning("older revisions of " + e.definition.Family() + " stay registered: " + err.Error())
+		}
 	}
 	return nil
 }

@@ -8,11 +8,11 @@ import (
 	"github.com/towline/towline/internal/inputs"
 )
 
-// openDeployer makes the client for the service. It contacts nobody.
-func (s *Step) openDeployer() {
+// openDeployer makes the client for a service. It contacts nobody.
+func (s *Step) openDeployer(svc *service) *deploy.Client {
 	d := s.settings.Deployment
-	s.deployer = deploy.New(deploy.Options{
-		Config: s.session.Config, Cluster: d.Cluster, Service: d.Service, Attempts: d.MaxRetries + 1,
+	return deploy.New(deploy.Options{
+		Config: svc.home.session.Config, Cluster: svc.target.Cluster, Service: svc.target.Service, Attempts: d.MaxRetries + 1,
 		Wait: d.WaitForServiceStability, WaitLimit: d.WaitFor, WaitAtPause: d.WaitAtPause,
 		RollbackOnFailure: d.RollbackOnFailure, RollbackOnCancel: d.RollbackOnCancel,
 		Update: serviceUpdate(d.Update, d.Strategy), CodeDeploy: s.codeDeploy(), Events: s.report.Deploy,
@@ -36,15 +36,16 @@ func serviceUpdate(u inputs.ServiceUpdate, s inputs.Strategy) deploy.Update {
 // deploy updates the service and follows the deployment to its end.
 func (s *Step) deploy(ctx context.Context) error {
 	s.did("the update of the service was asked for; look at its deployments")
-	outcome, err := s.deployer.Deploy(ctx, s.definitionARN)
+	svc := s.services[0]
+	outcome, err := svc.deployer.Deploy(ctx, svc.edition.definitionARN)
 	return s.deployed(outcome, err)
 }
 
 // resume continues or rolls back the deployment that an earlier run started.
 func (s *Step) resume(ctx context.Context) error {
-	s.openDeployer()
+	s.openServices()
 	s.did("a decision about the service's deployment may have been sent; look at its deployments")
-	outcome, err := s.deployer.Resume(ctx, s.settings.Deployment.Rollback)
+	outcome, err := s.services[0].deployer.Resume(ctx, s.settings.Deployment.Rollback)
 	return s.deployed(outcome, err)
 }
 

@@ -21,13 +21,20 @@ func (s *Step) plan(ctx context.Context) error {
 	if err := s.planPush(ctx); err != nil {
 		return err
 	}
-	if err := s.planDefinition(); err != nil {
-		return err
+	for _, e := range s.editions {
+		if err := s.planDefinition(e); err != nil {
+			return err
+		}
+	}
+	for _, thing := range s.looks.read {
+		s.report.Say("has", thing)
 	}
 	if s.settings.RunsTask() {
-		s.report.Say("run", "one-off task of "+s.base.Family())
+		s.report.Say("run", "one-off task of "+s.editions[0].base.Family())
 	}
-	s.planDeployment()
+	for _, svc := range s.services {
+		s.planDeployment(svc)
+	}
 	s.report.Say("nothing", "was written: this is a dry run")
 	s.report.Fact("Dry run", "nothing was written")
 	return nil
@@ -104,19 +111,16 @@ func (s *Step) isHeld(ref string) bool {
 
 // planDefinition shows the change of the task definition. Values that look like
 // secrets are masked.
-func (s *Step) planDefinition() error {
-	if !s.settings.Registers() {
-		return nil
-	}
-	wanted, err := s.wanted(s.planImage())
+func (s *Step) planDefinition(e *edition) error {
+	wanted, err := s.wanted(e, s.planImage())
 	if err != nil {
 		return err
 	}
 	before, of := taskdef.Document{}, "the first of its family, as far as is known"
-	if len(s.known) > 0 {
-		before, of = s.known[0].document, "instead of "+lastPart(s.known[0].arn)
+	if len(e.known) > 0 {
+		before, of = e.known[0].document, "instead of "+lastPart(e.known[0].arn)
 	}
-	for _, known := range s.known {
+	for _, known := range e.known {
 		if wanted.Equal(known.document) {
 			s.report.Say("unchanged", "task definition "+lastPart(known.arn))
 			return nil
@@ -125,9 +129,6 @@ func (s *Step) planDefinition() error {
 	s.report.Say("register", "task definition "+wanted.Family(), of)
 	for _, change := range before.Diff(wanted) {
 		s.report.Change(change.Path, change.Before, change.After)
-	}
-	for _, thing := range s.looks.read {
-		s.report.Say("has", thing)
 	}
 	return nil
 }
@@ -144,12 +145,12 @@ func (s *Step) planImage() string {
 	return targets[0] + toCome
 }
 
-func (s *Step) planDeployment() {
-	if s.service == nil {
+func (s *Step) planDeployment(svc *service) {
+	if svc.found == nil {
 		return
 	}
 	d := s.settings.Deployment
-	tasks := s.service.Desired
+	tasks := svc.found.Desired
 	if d.Update.DesiredCount != nil {
 		tasks = *d.Update.DesiredCount
 	}
@@ -157,6 +158,6 @@ func (s *Step) planDeployment() {
 	if d.WaitForServiceStability {
 		wait = fmt.Sprintf("waited for up to %d minutes", int(d.WaitFor.Minutes()))
 	}
-	s.report.Say("update", "service "+s.service.Name, "cluster "+s.service.ClusterName,
-		cmp.Or(d.Strategy.Name, s.service.Strategy), plural(tasks, "task"), wait)
+	s.report.Say("update", "service "+svc.found.Name, "cluster "+svc.found.ClusterName,
+		cmp.Or(d.Strategy.Name, svc.found.Strategy), plural(tasks, "task"), wait)
 }

@@ -16,61 +16,62 @@ import (
 // checkPlatform refuses an image that the tasks could not run: by what the task
 // definition's runtimePlatform says, by what Fargate runs where it says nothing,
 // or by the cluster's instances.
-func (s *Step) checkPlatform(ctx context.Context) error {
+func (s *Step) checkPlatform(ctx context.Context, svc *service) error {
 	if !s.settings.Builds() && !s.settings.Merges() {
 		return nil
 	}
-	if system := s.base.OperatingSystem(); system != "" && system != "LINUX" {
+	base := svc.edition.base
+	if system := base.OperatingSystem(); system != "" && system != "LINUX" {
 		return s.wrongPlatform(fmt.Errorf("the task definition's runtimePlatform wants %s, and images of Towline are for Linux", system),
 			"Name a task definition for Linux, or deploy an image that is built elsewhere (input \"image\").")
 	}
-	wants, why := s.base.CPUArchitecture(), "the task definition's runtimePlatform wants "+s.base.CPUArchitecture()
+	wants, why := base.CPUArchitecture(), "the task definition's runtimePlatform wants "+base.CPUArchitecture()
 	switch {
 	case wants != "":
-	case s.onFargate():
+	case svc.onFargate():
 		wants, why = "X86_64", "the task definition has no runtimePlatform, for which Fargate takes X86_64"
 	default:
-		return s.checkInstances(ctx)
+		return s.checkInstances(ctx, svc)
 	}
 	if err := s.runsOn([]string{wants}, why); err != nil {
 		return err
 	}
-	if s.onFargate() {
+	if svc.onFargate() {
 		return nil
 	}
-	return s.checkInstances(ctx)
+	return s.checkInstances(ctx, svc)
 }
 
 // onFargate says whether the tasks run there, as far as that is known.
-func (s *Step) onFargate() bool {
-	if s.service == nil {
-		return s.base.Requires("FARGATE") && !s.base.Requires("EC2")
+func (svc *service) onFargate() bool {
+	if svc.found == nil {
+		return svc.edition.base.Requires("FARGATE") && !svc.edition.base.Requires("EC2")
 	}
-	if s.service.LaunchType != "" {
-		return s.service.LaunchType == "FARGATE"
+	if svc.found.LaunchType != "" {
+		return svc.found.LaunchType == "FARGATE"
 	}
-	return len(s.service.CapacityProviders) > 0 && !slices.ContainsFunc(s.service.CapacityProviders, func(p string) bool { return !strings.HasPrefix(p, "FARGATE") })
+	return len(svc.found.CapacityProviders) > 0 && !slices.ContainsFunc(svc.found.CapacityProviders, func(p string) bool { return !strings.HasPrefix(p, "FARGATE") })
 }
 
 // checkInstances holds the image against the instances that the cluster has. A
 // capacity provider may start others, so that is a warning only.
-func (s *Step) checkInstances(ctx context.Context) error {
-	if s.service == nil || s.service.LaunchType != "EC2" && len(s.service.CapacityProviders) == 0 || s.onFargate() {
+func (s *Step) checkInstances(ctx context.Context, svc *service) error {
+	if svc.found == nil || svc.found.LaunchType != "EC2" && len(svc.found.CapacityProviders) == 0 || svc.onFargate() {
 		return nil
 	}
-	found, err := s.deployer.Architectures(ctx)
+	found, err := svc.deployer.Architectures(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case err != nil:
-		s.unread(preflight.UnreadOf(ctx, "ecs:ListContainerInstances and ecs:DescribeContainerInstances", "the instances of cluster "+s.service.ClusterName, err))
+		s.unread(preflight.UnreadOf(ctx, "ecs:ListContainerInstances and ecs:DescribeContainerInstances", "the instances of cluster "+svc.found.ClusterName, err))
 		return nil
 	case len(found) == 0:
 		return nil
 	}
-	wrong := s.runsOn(found, fmt.Sprintf("the instances of cluster %s are %s", s.service.ClusterName, strings.Join(found, " and ")))
+	wrong := s.runsOn(found, fmt.Sprintf("the instances of cluster %s are %s", svc.found.ClusterName, strings.Join(found, " and ")))
 	known, isWrong := errors.AsType[*problem.Error](wrong)
-	if isWrong && s.service.LaunchType == "" {
+	if isWrong && svc.found.LaunchType == "" {
 		s.report.Warning(known.Error())
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/towline/towline/internal/build"
+	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/preflight"
 	"github.com/towline/towline/internal/taskdef"
 )
@@ -41,6 +42,17 @@ func (s *Step) unread(all ...preflight.Unread) {
 	s.looks.unread = append(s.looks.unread, all...)
 }
 
+// has keeps what is there that a task definition names, each once.
+func (s *Step) has(all ...string) {
+	s.looks.mu.Lock()
+	defer s.looks.mu.Unlock()
+	for _, thing := range all {
+		if !slices.Contains(s.looks.read, thing) {
+			s.looks.read = append(s.looks.read, thing)
+		}
+	}
+}
+
 // preflight looks at everything that later phases depend on, side by side, so
 // that what cannot work fails before the build. It finds everything that is
 // wrong at once. A round of requests waits for another only where it has to:
@@ -65,12 +77,12 @@ func (s *Step) preflight(ctx context.Context) error {
 			return nil
 		},
 		func() error { defer close(images); return s.findImages(ctx) },
-		func() error { defer close(service); return s.findService(ctx) },
+		func() error { defer close(service); return s.findServices(ctx) },
 		func() error {
 			<-targets
 			<-images
 			<-service
-			return s.checkDefinition(ctx, noTargets == nil)
+			return s.checkEditions(ctx, noTargets == nil)
 		},
 	}
 	errs := make([]error, len(all))
@@ -89,6 +101,17 @@ func (s *Step) preflight(ctx context.Context) error {
 
 // tellFound writes what was found side by side.
 func (s *Step) tellFound() {
+	for _, svc := range s.services {
+		if svc.found != nil {
+			s.report.Say("found", "service "+svc.found.Name, "cluster "+svc.found.ClusterName,
+				fmt.Sprintf("%d of %d tasks running", svc.found.Running, svc.found.Desired), "task definition "+lastPart(svc.currentARN))
+		}
+	}
+	for _, e := range s.editions {
+		if e.begins != "" {
+			s.report.Say("found", "task definition "+lastPart(e.begins))
+		}
+	}
 	slices.SortFunc(s.looks.notes, slices.Compare)
 	for _, line := range s.looks.notes {
 		s.report.Say(line[0], line[1], line[2:]...)
@@ -96,17 +119,25 @@ func (s *Step) tellFound() {
 	for i, ref := range s.merged {
 		s.report.Say("found", "image "+ref, s.product.platforms[i].String())
 	}
-	for _, container := range s.containers {
-		s.report.Say("found", "container "+container, "task definition "+s.base.Family())
+	for _, e := range s.editions {
+		for _, container := range e.containers {
+			s.report.Say("found", "container "+container, "task definition "+e.base.Family())
+		}
 	}
-	if s.service == nil {
-		return
+	for _, svc := range s.services {
+		if svc.found != nil {
+			s.tellService(svc.found)
+		}
 	}
-	if s.service.UnderWay != "" {
-		s.report.Notice(fmt.Sprintf("Deployment %s of service %s is still under way. A new one takes its place.", s.service.UnderWay, s.service.Name))
+}
+
+// tellService tells what is odd about a service.
+func (s *Step) tellService(found *deploy.Service) {
+	if found.UnderWay != "" {
+		s.report.Notice(fmt.Sprintf("Deployment %s of service %s is still under way. A new one takes its place.", found.UnderWay, found.Name))
 	}
-	if wanted := s.settings.Deployment.Update.DesiredCount; s.service.Desired == 0 && (wanted == nil || *wanted == 0) {
-		s.report.Notice(fmt.Sprintf("Service %s wants 0 tasks, so nothing is started: whether the new tasks work will not show.", s.service.Name))
+	if wanted := s.settings.Deployment.Update.DesiredCount; found.Desired == 0 && (wanted == nil || *wanted == 0) {
+		s.report.Notice(fmt.Sprintf("Service %s wants 0 tasks, so nothing is started: whether the new tasks work will not show.", found.Name))
 	}
 }
 
@@ -153,67 +184,34 @@ func (s *Step) inspect() error {
 	return s.explainBuild(err)
 }
 
-// findService reads the service, what it runs, and the base task definition.
-func (s *Step) findService(ctx context.Context) error {
-	if !s.settings.Registers() {
-		return nil
-	}
-	s.openDeployer()
-	if !s.settings.Deploys() {
-		return s.findBase(ctx)
-	}
-	service, err := s.deployer.Service(ctx)
-	if err != nil {
-		return err
-	}
-	s.service, s.currentARN = service, service.TaskDefinitionARN
-	if err := s.findCurrent(ctx); err != nil {
-		return err
-	}
-	s.report.Say("found", "service "+service.Name, "cluster "+service.ClusterName,
-		fmt.Sprintf("%d of %d tasks running", service.Running, service.Desired), "task definition "+lastPart(service.TaskDefinitionARN))
-	return s.findBase(ctx)
-}
-
-// findCurrent reads the task definition that the service runs. Where another is
-// begun with, it is only compared with.
-func (s *Step) findCurrent(ctx context.Context) error {
-	answer, err := s.deployer.TaskDefinition(ctx, s.currentARN)
-	if err != nil {
-		u := preflight.UnreadOf(ctx, "ecs:DescribeTaskDefinition", "what the service runs now", err)
-		if s.settings.Task.HasBase() && u.Why == "" {
-			s.unread(u)
-			return nil
-		}
-		return err
-	}
-	if s.current, err = taskdef.Described(answer); err != nil {
-		return fmt.Errorf("task definition %s: %w", s.currentARN, err)
-	}
-	return nil
+// checkEditions checks the task definitions that are to be registered, side by
+// side. placed says that it is known where the image goes.
+func (s *Step) checkEditions(ctx context.Context, placed bool) error {
+	return errors.Join(sideBySide(s.editions, func(e *edition) error { return s.checkDefinition(ctx, e, placed) })...)
 }
 
 // checkDefinition chooses the containers, and checks the task definition that
-// is to be registered, and what it names. placed says that it is known where the
-// image goes.
-func (s *Step) checkDefinition(ctx context.Context, placed bool) error {
-	if s.deployer == nil || s.base.Family() == "" {
+// is to be registered, and what it names.
+func (s *Step) checkDefinition(ctx context.Context, e *edition, placed bool) error {
+	if e.base.Family() == "" {
 		return nil // why is told already
 	}
-	wanted, err := s.choose(placed)
+	wanted, err := s.choose(e, placed)
 	errs := []error{err}
 	var read preflight.Result
 	var group errgroup.Group
 	group.Go(func() error {
-		errs = append(errs, s.checkPlatform(ctx))
+		for _, svc := range e.services {
+			errs = append(errs, s.checkPlatform(ctx, svc))
+		}
 		if err == nil {
-			errs = append(errs, s.checkTask(ctx, wanted))
+			errs = append(errs, s.checkTask(ctx, e, wanted))
 		}
 		return nil
 	})
 	group.Go(func() error {
 		read = preflight.Definition(ctx, preflight.Options{
-			Config: s.session.Config, Account: s.session.Account, Caller: preflight.CallerOf(s.session.ARN, s.lastRole()),
+			Config: e.home.session.Config, Account: e.home.session.Account, Caller: preflight.CallerOf(e.home.session.ARN, s.lastRole()),
 		}, wanted)
 		return nil
 	})
@@ -222,13 +220,13 @@ func (s *Step) checkDefinition(ctx context.Context, placed bool) error {
 		errs = append(errs, finding)
 	}
 	s.unread(read.Unread...)
-	s.looks.read = read.Read
+	s.has(read.Read...)
 	return errors.Join(errs...)
 }
 
 // choose finds the containers that get the image and the settings, and gives
 // the task definition with them, or the base where that cannot be.
-func (s *Step) choose(placed bool) (taskdef.Document, error) {
+func (s *Step) choose(e *edition, placed bool) (taskdef.Document, error) {
 	t := s.settings.Task
 	makes := s.settings.Builds() || s.settings.Merges()
 	if makes || t.Image != "" || t.Edits() || len(t.ContainerNames) > 0 {
@@ -236,18 +234,18 @@ func (s *Step) choose(placed bool) (taskdef.Document, error) {
 		if targets := slices.Concat(s.refs, s.repositories); len(targets) > 0 {
 			repository = taskdef.Repository(targets[0])
 		}
-		if !placed && len(t.ContainerNames) == 0 && len(s.base.Containers()) > 1 {
-			return s.base, nil // the repository would tell which
+		if !placed && len(t.ContainerNames) == 0 && len(e.base.Containers()) > 1 {
+			return e.base, nil // the repository would tell which
 		}
-		containers, err := s.pick(repository)
+		containers, err := s.pick(e, repository)
 		if err != nil {
-			return s.base, err
+			return e.base, err
 		}
-		s.containers = containers
+		e.containers = containers
 	}
-	wanted, err := s.wanted(cmp.Or(s.deployable, s.placeholder()))
+	wanted, err := s.wanted(e, cmp.Or(s.deployable, s.placeholder()))
 	if err != nil {
-		return s.base, err
+		return e.base, err
 	}
 	return wanted, wanted.Check()
 }

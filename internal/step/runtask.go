@@ -14,11 +14,11 @@ import (
 )
 
 // task is the one-off task of a task definition, as the inputs have it.
-func (s *Step) task(definition taskdef.Document) (deploy.Task, error) {
+func (s *Step) task(e *edition, definition taskdef.Document) (deploy.Task, error) {
 	r := s.settings.RunTask
-	container, err := s.taskContainer(definition)
+	container, err := s.taskContainer(e, definition)
 	return deploy.Task{
-		Definition: definition, DefinitionARN: s.definitionARN, Container: container,
+		Definition: definition, DefinitionARN: e.definitionARN, Container: container,
 		Command: r.Command, Environment: pairs(r.Environment), ContainerOverrides: r.ContainerOverrides,
 		CapacityProviderStrategy: r.CapacityProviderStrategy, Volume: r.ManagedEBSVolume, VolumeName: r.ManagedEBSVolumeName,
 		Subnets: r.Subnets, SecurityGroups: r.SecurityGroups, AssignPublicIP: r.AssignPublicIP,
@@ -28,7 +28,7 @@ func (s *Step) task(definition taskdef.Document) (deploy.Task, error) {
 }
 
 // taskContainer applies the rule of "run-task-container".
-func (s *Step) taskContainer(definition taskdef.Document) (string, error) {
+func (s *Step) taskContainer(e *edition, definition taskdef.Document) (string, error) {
 	var all, essential []string
 	for _, c := range definition.Containers() {
 		all = append(all, c.Name)
@@ -40,8 +40,8 @@ func (s *Step) taskContainer(definition taskdef.Document) (string, error) {
 	switch {
 	case name != "" && slices.Contains(all, name):
 		return name, nil
-	case name == "" && len(s.containers) == 1:
-		return s.containers[0], nil
+	case name == "" && len(e.containers) == 1:
+		return e.containers[0], nil
 	case name == "" && len(essential) == 1:
 		return essential[0], nil
 	}
@@ -56,25 +56,26 @@ func (s *Step) taskContainer(definition taskdef.Document) (string, error) {
 }
 
 // checkTask finds early what is wrong with the one-off task.
-func (s *Step) checkTask(ctx context.Context, definition taskdef.Document) error {
-	if !s.settings.RunsTask() {
+func (s *Step) checkTask(ctx context.Context, e *edition, definition taskdef.Document) error {
+	if !s.settings.RunsTask() || e != s.editions[0] {
 		return nil
 	}
-	task, err := s.task(definition)
+	task, err := s.task(e, definition)
 	if err != nil {
 		return err
 	}
-	return s.deployer.CheckTask(ctx, task)
+	return e.deployer.CheckTask(ctx, task)
 }
 
 // runTask runs the one-off task. Unless it ends well, nothing is deployed.
 func (s *Step) runTask(ctx context.Context) error {
-	task, err := s.task(s.definition)
+	e := s.editions[0]
+	task, err := s.task(e, e.definition)
 	if err != nil {
 		return err
 	}
-	s.did("task definition %s was registered and a task of it may have been started, the service was not updated", s.definitionARN)
-	arn, err := s.deployer.RunTask(ctx, task)
+	s.did("task definition %s was registered and a task of it may have been started, the service was not updated", e.definitionARN)
+	arn, err := e.deployer.RunTask(ctx, task)
 	if arn != "" {
 		s.did("task %s was started, the service was not updated", arn)
 		s.report.Fact("Task", lastPart(arn))

@@ -20,7 +20,6 @@ import (
 	"github.com/towline/towline/internal/actions"
 	"github.com/towline/towline/internal/awsauth"
 	"github.com/towline/towline/internal/build"
-	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/inputs"
 	"github.com/towline/towline/internal/problem"
 	"github.com/towline/towline/internal/registry"
@@ -58,24 +57,19 @@ type Step struct {
 	handed string
 
 	registry *registry.Client
-	deployer *deploy.Client
 
-	// What pre-flight finds: the repositories, the stages to build, the service.
-	targets []registry.Target
-	stages  []build.Stage
-	service *deploy.Service
-	looks   looks
+	// What pre-flight finds: the repositories, the stages to build, the services
+	// and what they are to run.
+	targets  []registry.Target
+	stages   []build.Stage
+	services []*service
+	editions []*edition
+	looks    looks
 
 	// refs are where the image goes: HOST/NAME:TAG.
 	refs []string
-	// base is the task definition that the image is put into, current the one
-	// that the service runs now, definition what is registered; containers are
-	// where in it. known are revisions that need not be registered again, the one
-	// to compare with first.
-	base, current, definition taskdef.Document
-	currentARN                string
-	containers                []string
-	known                     []revision
+	// given is the task definition of a file, where one is given.
+	given taskdef.Document
 	// pinned has images that are given with their digests.
 	pinned map[string]string
 
@@ -96,8 +90,7 @@ type Step struct {
 	// caching is the upload of the build's cache, once it has begun.
 	caching *caching
 	// deployable is the image as a task definition names it.
-	deployable    string
-	definitionARN string
+	deployable string
 
 	mu sync.Mutex
 	// state is what has been changed so far, now the phase that is under way.
