@@ -38,13 +38,21 @@ var rooms = []struct {
 		imports: []string{"internal/build/sandbox", "internal/permissions", "internal/rehearse", "internal/step"},
 		why:     "main is the story: the step's phases, signals, and becoming a process that a RUN cannot read",
 	}},
+	{"internal/bench", room{
+		imports: []string{"internal/bases", "internal/buildkitd"},
+		why:     "measures the program from outside, beside BuildKit",
+	}},
 	{"internal/enginetest", room{
-		tests: []string{"internal/buildkitd", "internal/emulator", "internal/imagetest"},
+		tests: []string{"internal/bases", "internal/buildkitd", "internal/emulator", "internal/imagetest"},
 		why:   "sees the program from outside, as the runner does: through the image, the wire and the log",
 	}},
 	{"internal/conformance", room{
 		tests: []string{"internal/build", "internal/build/dockerfile", "internal/build/progress", "internal/build/sandbox", "internal/buildkitd", "internal/imagetest"},
 		why:   "what build makes of a Dockerfile, against what BuildKit makes of it",
+	}},
+	{"internal/bases", room{
+		imports: []string{"internal/buildkitd", "internal/imagetest"},
+		why:     "base images that are made on this machine, for tests and the benchmark",
 	}},
 	{"internal/buildkitd", room{why: "BuildKit's own daemon, for tests"}},
 	{"internal/imagetest", room{why: "images of tests, made, described and compared, whoever built them"}},

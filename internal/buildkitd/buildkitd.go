@@ -79,11 +79,19 @@ func Start(ctx context.Context, opts Options) (*Daemon, error) {
 
 func (d *Daemon) address() string { return "unix://" + filepath.Join(d.dir, "buildkitd.sock") }
 
+// PID is the daemon's process.
+func (d *Daemon) PID() int { return d.cmd.Process.Pid }
+
+// Command is buildctl with its arguments, not yet run.
+func (d *Daemon) Command(ctx context.Context, args ...string) *exec.Cmd {
+	args = append([]string{"--addr", d.address()}, args...)
+	return exec.CommandContext(ctx, filepath.Join(d.bin, "buildctl"), args...) //nolint:gosec // a test's own program
+}
+
 // Control runs buildctl and gives its standard output. An error holds its
 // standard error.
 func (d *Daemon) Control(ctx context.Context, args ...string) (string, error) {
-	args = append([]string{"--addr", d.address()}, args...)
-	return output(exec.CommandContext(ctx, filepath.Join(d.bin, "buildctl"), args...)) //nolint:gosec // a test's own program
+	return output(d.Command(ctx, args...))
 }
 
 // Stop ends the daemon, removes what it kept and gives its log.

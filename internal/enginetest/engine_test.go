@@ -82,7 +82,7 @@ func newEngine() (*engine, error) {
 	if e.gateway, err = gateway(ctx); err != nil {
 		return nil, err
 	}
-	if e.mirror, err = serveBases(ctx, e.gateway, e.cache); err != nil {
+	if err = e.serveBases(ctx); err != nil {
 		return nil, err
 	}
 	return e, nil

@@ -34,7 +34,9 @@ func TestWorlds(t *testing.T) {
 	}
 	e := requireEngine(t)
 	bk := startBuildkit(t, e)
-	bk.worldBases(t)
+	if err := e.bases().Worlds(t.Context(), bk.daemon); err != nil {
+		t.Fatal(err)
+	}
 	for name, w := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

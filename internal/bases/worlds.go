@@ -1,4 +1,4 @@
-package enginetest
+package bases
 
 import (
 	"context"
@@ -9,31 +9,34 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/towline/towline/internal/buildkitd"
 )
 
-// worldBase is a base image of the worlds: BuildKit builds it from a Dockerfile in
-// testdata/worlds/bases on Debian packages, so that a system is bootstrapped once.
-type worldBase struct {
+// Built is a base image that BuildKit builds from a Dockerfile, mostly on other base
+// images, so that a system is bootstrapped once.
+type Built struct {
 	// Name is repository:tag on Docker Hub.
 	Name string
-	// Dockerfile is its file's name without the ending.
+	// Dockerfile is its file's name without the ending, in Dir.
 	Dockerfile string
+	// Dir is the folder of the Dockerfile. Default: testdata/worlds/bases.
+	Dir string
 	// Contexts are named contexts: folders of this machine.
 	Contexts map[string]string
-	// key changes with all that the base is made of.
-	key string
+	// Key changes with all that the base is made of besides its Dockerfile.
+	Key string
 }
 
 // rootBase is what all bases of the worlds stand on.
-func rootBase() base {
-	return base{
+func rootBase() plain {
+	return plain{
 		Name:     "library/debian:bookworm-root",
 		Packages: []string{"adduser", "ca-certificates"},
 		Trust:    true,
@@ -44,82 +47,84 @@ func rootBase() base {
 	}
 }
 
-// worldBases makes the worlds' base images that the cache lacks, and serves them by
-// the mirror. The daemon builds them in turn: later ones stand on the first.
-func (b *buildkit) worldBases(t *testing.T) {
-	t.Helper()
-	ctx := t.Context()
-	root, err := rootBase().load(ctx, b.engine.cache)
+// worlds lists the worlds' base images; the first is what the others stand on, and
+// stands on the one that it serves. temp is a folder for their contexts.
+func (s *Store) worlds(ctx context.Context, temp string) ([]Built, error) {
+	root, err := rootBase().load(ctx, s.Cache)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	if err = b.engine.serveBase(ctx, rootBase().Name, root); err != nil {
-		t.Fatal(err)
+	if err = s.Push(ctx, rootBase().Name, root); err != nil {
+		return nil, err
 	}
 	digest, err := root.Digest()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	machine, err := machineSettings(ctx, t.TempDir())
+	machine, err := machineSettings(ctx, temp)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	goroot, err := command(ctx, "go", "env", "GOROOT")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	goversion, err := command(ctx, "go", "env", "GOVERSION")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	settings := map[string]string{"machine": machine.dir}
 	key := digest.String() + machine.key
-	for _, w := range []worldBase{
-		{Name: "library/debian:bookworm-slim", Dockerfile: "debian", key: key},
-		{Name: "library/node:18-bookworm-slim", Dockerfile: "node", Contexts: settings, key: key},
-		{Name: "library/python:3.11-slim", Dockerfile: "python", Contexts: settings, key: key},
-		{Name: "library/golang:1.26", Dockerfile: "golang", Contexts: map[string]string{"goroot": strings.TrimSpace(goroot)}, key: key + goversion},
-		{Name: "library/nginx:stable", Dockerfile: "nginx", key: key},
-	} {
-		if err := b.worldBase(ctx, w); err != nil {
-			t.Fatalf("base image %s: %v", w.Name, err)
-		}
-	}
+	return []Built{
+		{Name: "library/debian:bookworm-slim", Dockerfile: "debian", Key: key},
+		{Name: "library/node:18-bookworm-slim", Dockerfile: "node", Contexts: settings, Key: key},
+		{Name: "library/python:3.11-slim", Dockerfile: "python", Contexts: settings, Key: key},
+		{Name: "library/golang:1.26", Dockerfile: "golang", Contexts: map[string]string{"goroot": strings.TrimSpace(goroot)}, Key: key + goversion},
+		{Name: "library/nginx:stable", Dockerfile: "nginx", Key: key},
+	}, nil
 }
 
-// worldBase serves one base, which it makes before when the cache lacks it.
-func (b *buildkit) worldBase(ctx context.Context, w worldBase) error {
-	bases := filepath.Join("..", "..", "testdata", "worlds", "bases")
+// Build serves one base, which it makes before when the cache lacks it.
+func (s *Store) Build(ctx context.Context, daemon *buildkitd.Daemon, w Built) error {
 	hash := sha256.New()
-	hash.Write([]byte(w.key + "\n"))
+	hash.Write([]byte(w.Key + "\n"))
+	dockerfiles := w.Dir
+	if dockerfiles == "" {
+		dockerfiles = s.dockerfiles()
+	}
 	// All of them stand on Debian's.
-	for _, file := range []string{"debian", w.Dockerfile} {
-		text, err := os.ReadFile(filepath.Join(bases, file+".Dockerfile"))
+	for _, file := range []string{filepath.Join(s.dockerfiles(), "debian"), filepath.Join(dockerfiles, w.Dockerfile)} {
+		text, err := os.ReadFile(file + ".Dockerfile") //nolint:gosec // of this repository
 		if err != nil {
 			return err
 		}
 		hash.Write(text)
 	}
-	dir := filepath.Join(b.engine.cache, fmt.Sprintf("%x", hash.Sum(nil))[:16])
+	dir := filepath.Join(s.Cache, fmt.Sprintf("%x", hash.Sum(nil))[:16])
 	if _, err := os.Stat(dir); err == nil {
 		img, err := onlyImage(dir)
 		if err != nil {
 			return err
 		}
-		return b.engine.serveBase(ctx, w.Name, img)
+		return s.Push(ctx, w.Name, img)
 	}
-	ref := b.engine.mirror + "/" + w.Name
+	ref := s.Mirror + "/" + w.Name
 	args := []string{
 		"build", "--progress=plain", "--frontend=dockerfile.v0",
-		"--local=dockerfile=" + bases, "--opt=filename=" + w.Dockerfile + ".Dockerfile",
+		"--local=dockerfile=" + dockerfiles, "--opt=filename=" + w.Dockerfile + ".Dockerfile",
 		"--output=type=image,push=true,registry.insecure=true,name=" + ref,
 	}
 	for id, folder := range w.Contexts {
 		args = append(args, "--local="+id+"="+folder, "--opt=context:"+id+"=local:"+id)
 	}
-	if _, err := b.daemon.Control(ctx, args...); err != nil {
+	if _, err := daemon.Control(ctx, args...); err != nil {
 		return err
 	}
+	return s.keep(ctx, ref, dir)
+}
+
+// keep takes an image from the registry into a folder of the cache.
+func (s *Store) keep(ctx context.Context, ref, dir string) error {
 	tag, err := name.NewTag(ref, name.Insecure)
 	if err != nil {
 		return err
@@ -128,7 +133,7 @@ func (b *buildkit) worldBase(ctx context.Context, w worldBase) error {
 	if err != nil {
 		return err
 	}
-	work, err := os.MkdirTemp(b.engine.cache, "making-")
+	work, err := os.MkdirTemp(s.Cache, "making-")
 	if err != nil {
 		return err
 	}
@@ -140,15 +145,6 @@ func (b *buildkit) worldBase(ctx context.Context, w worldBase) error {
 		err = os.Rename(work, dir)
 	}
 	return errors.Join(err, os.RemoveAll(work))
-}
-
-// serveBase puts a base image where Docker Hub is looked for.
-func (e *engine) serveBase(ctx context.Context, repository string, img v1.Image) error {
-	ref, err := name.ParseReference(e.mirror+"/"+repository, name.Insecure)
-	if err != nil {
-		return err
-	}
-	return remote.Write(ref, img, remote.WithContext(ctx))
 }
 
 // settings are what the machine's own package managers are told, in a folder.
@@ -169,13 +165,16 @@ func machineSettings(ctx context.Context, dir string) (settings, error) {
 	}
 	for _, place := range []string{"global.index-url", ":env:.index-url"} {
 		if index, err := command(ctx, "python3", "-m", "pip", "config", "get", place); err == nil {
-			pip += setting("index-url = ", index)
-			break
+			return writeSettings(dir, npm, pip+setting("index-url = ", index))
 		}
 	}
+	return writeSettings(dir, npm, pip)
+}
+
+func writeSettings(dir, npm, pip string) (settings, error) {
 	return settings{dir: dir, key: npm + pip}, errors.Join(
-		os.WriteFile(filepath.Join(dir, "npmrc"), []byte(npm), 0o644),
-		os.WriteFile(filepath.Join(dir, "pip.conf"), []byte(pip), 0o644))
+		os.WriteFile(filepath.Join(dir, "npmrc"), []byte(npm), 0o644),    //nolint:gosec // goes into images
+		os.WriteFile(filepath.Join(dir, "pip.conf"), []byte(pip), 0o644)) //nolint:gosec // goes into images
 }
 
 func setting(key, address string) string {
