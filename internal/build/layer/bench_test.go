@@ -60,6 +60,24 @@ func BenchmarkScan(b *testing.B) {
 	}
 }
 
+// The scan after a command that changed nothing, as each RUN in place has one.
+func BenchmarkScanAgain(b *testing.B) {
+	root := benchTree(b)
+	before, err := Scan(b.Context(), root, ScanOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		after, err := Scan(b.Context(), root, ScanOptions{Before: before})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if changes := Compare(before, after, nil); len(changes) > 0 {
+			b.Fatalf("changes: %v", changes)
+		}
+	}
+}
+
 func BenchmarkWrite(b *testing.B) {
 	root := benchTree(b)
 	x, err := Scan(b.Context(), root, ScanOptions{})

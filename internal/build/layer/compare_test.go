@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +51,9 @@ func TestCompare(t *testing.T) {
 			do(os.Symlink("f", filepath.Join(root, "s")))
 			do(unix.Lutimes(filepath.Join(root, "s"), []unix.Timeval{{Sec: 1_000_000_000}, {Sec: 1_000_000_000}}))
 		}, want: []string{"modified s"}},
+		"file's attribute": {change: func(do func(error), root string) {
+			do(unix.Setxattr(filepath.Join(root, "d/f"), "user.k", []byte("v"), 0))
+		}, want: []string{"modified d/f"}},
 		"symlink made anew": {change: func(do func(error), root string) {
 			do(os.Remove(filepath.Join(root, "s")))
 			do(os.Symlink("d", filepath.Join(root, "s")))
@@ -117,7 +121,15 @@ func TestCompare(t *testing.T) {
 			do(unix.Lutimes(filepath.Join(root, "s"), []unix.Timeval{{Sec: 1_000_000_000}, {Sec: 1_000_000_000}}))
 			before := settled(t, root)
 			tt.change(do, root)
-			diff(t, "changes", changesOf(Compare(before, scan(t, root), tt.touched)), tt.want)
+			after := scan(t, root)
+			diff(t, "changes", changesOf(Compare(before, after, tt.touched)), tt.want)
+			again, err := Scan(t.Context(), root, ScanOptions{Before: before})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(again.entries, after.entries) {
+				t.Errorf("with what was there before: got %+v, want %+v", again.entries, after.entries)
+			}
 		})
 	}
 }
@@ -156,6 +168,9 @@ func TestScan(t *testing.T) {
 		}
 		if x.Len() != 40 {
 			t.Errorf("got %d, want 40", x.Len())
+		}
+		if !slices.IsSortedFunc(x.entries, func(a, b entry) int { return walkLess(a.path, b.path) }) {
+			t.Errorf("with %d jobs: not sorted", jobs)
 		}
 	}
 	fd, err := openDirAt(unix.AT_FDCWD, root)

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,6 +16,10 @@ import (
 type ScanOptions struct {
 	// Jobs bounds how many folders are read at once. Default: the number of CPUs.
 	Jobs int
+	// Before is what an earlier scan of the same folder found. Of a file whose inode
+	// and change time are still the same, link target and attributes are taken from
+	// there. Settle has to come between that scan and the first change after it.
+	Before *Index
 }
 
 // Index is what a folder held at one time.
@@ -56,15 +58,15 @@ func Scan(ctx context.Context, root string, opts ScanOptions) (*Index, error) {
 	if jobs <= 0 {
 		jobs = runtime.NumCPU()
 	}
-	s := scanner{root: root, dev: st.Dev}
+	s := scanner{root: root, dev: st.Dev, before: opts.Before.byPath()}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(jobs)
-	s.spawn(ctx, group, fd, "")
+	first := &stretch{}
+	s.spawn(ctx, group, fd, "", first)
 	if err := group.Wait(); err != nil {
 		return nil, fmt.Errorf("scan %s: %w", root, err)
 	}
-	x := &Index{entries: s.entries}
-	slices.SortFunc(x.entries, func(a, b entry) int { return walkLess(a.path, b.path) })
+	x := &Index{entries: first.join()}
 	for i := range x.entries {
 		if c := x.entries[i].ctime; later(c, x.latest) {
 			x.latest = c
@@ -73,92 +75,155 @@ func Scan(ctx context.Context, root string, opts ScanOptions) (*Index, error) {
 	return x, nil
 }
 
+// byPath finds the entries by their paths.
+func (x *Index) byPath() map[string]*entry {
+	if x == nil {
+		return nil
+	}
+	all := make(map[string]*entry, len(x.entries))
+	for i := range x.entries {
+		all[x.entries[i].path] = &x.entries[i]
+	}
+	return all
+}
+
+// stretch holds entries that follow each other in the order of walkLess. One
+// goroutine adds to it; next goes on where another one's folder lies between.
+type stretch struct {
+	entries []entry
+	next    *stretch
+}
+
+// split makes place for a folder that another goroutine reads: its stretch, and
+// the one that goes on after it.
+func (s *stretch) split() (folder, rest *stretch) {
+	rest = &stretch{next: s.next}
+	folder = &stretch{next: rest}
+	s.next = folder
+	return folder, rest
+}
+
+// unsplit takes back a split whose folder nobody reads.
+func (s *stretch) unsplit(rest *stretch) { s.next = rest.next }
+
+// join gives all entries from s on.
+func (s *stretch) join() []entry {
+	n := 0
+	for at := s; at != nil; at = at.next {
+		n += len(at.entries)
+	}
+	all := make([]entry, 0, n)
+	for at := s; at != nil; at = at.next {
+		all = append(all, at.entries...)
+	}
+	return all
+}
+
 // scanner reads one tree in several goroutines.
 type scanner struct {
-	root string
-	dev  uint64
-
-	mu      sync.Mutex
-	entries []entry
+	root   string
+	dev    uint64
+	before map[string]*entry
 }
 
 // spawn reads the open folder at path in a goroutine of its own, if group has
 // one left, and closes it.
-func (s *scanner) spawn(ctx context.Context, group *errgroup.Group, fd int, path string) bool {
+func (s *scanner) spawn(ctx context.Context, group *errgroup.Group, fd int, path string, into *stretch) bool {
 	return group.TryGo(func() error {
-		var found []entry
-		err := s.dir(ctx, group, fd, path, &found)
-		s.mu.Lock()
-		s.entries = append(s.entries, found...)
-		s.mu.Unlock()
+		_, err := s.dir(ctx, group, fd, path, into)
 		return err
 	})
 }
 
-// dir reads the open folder at path and closes it.
-func (s *scanner) dir(ctx context.Context, group *errgroup.Group, fd int, path string, found *[]entry) error {
+// dir reads the open folder at path and closes it. It gives the stretch that what
+// follows the folder belongs to.
+func (s *scanner) dir(ctx context.Context, group *errgroup.Group, fd int, path string, into *stretch) (*stretch, error) {
 	defer unix.Close(fd) //nolint:errcheck // only read from
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
-	names, err := namesIn(fd)
+	names, err := readNames(fd)
 	if err != nil {
-		return &os.PathError{Op: "list", Path: path, Err: err}
+		return nil, &os.PathError{Op: "list", Path: path, Err: err}
 	}
 	for _, name := range names {
 		child := join(path, name)
-		sub, err := s.file(fd, name, child, found)
+		sub, err := s.file(fd, name, child, into)
 		if err != nil {
-			return &os.PathError{Op: "read", Path: child, Err: err}
+			return nil, &os.PathError{Op: "read", Path: child, Err: err}
 		}
-		if sub < 0 || s.spawn(ctx, group, sub, child) {
+		if sub < 0 {
 			continue
 		}
-		if err := s.dir(ctx, group, sub, child, found); err != nil {
-			return err
+		folder, rest := into.split()
+		if s.spawn(ctx, group, sub, child, folder) {
+			into = rest
+			continue
+		}
+		into.unsplit(rest)
+		if into, err = s.dir(ctx, group, sub, child, into); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return into, nil
 }
 
 // file reads base in dirfd, and opens it if it is a folder to be entered; -1
 // if not.
-func (s *scanner) file(dirfd int, base, path string, found *[]entry) (int, error) {
+func (s *scanner) file(dirfd int, base, path string, into *stretch) (sub int, err error) {
 	st, err := statAt(dirfd, base)
 	if err != nil || isType(st.Mode, unix.S_IFSOCK) {
 		return -1, err
+	}
+	folder := isType(st.Mode, unix.S_IFDIR)
+	sub = -1
+	if folder {
+		if sub, err = openDirAt(dirfd, base); err != nil {
+			return -1, err
+		}
+	}
+	if old := s.before[path]; old != nil && old.ino == st.Ino && old.ctime == st.Ctim && st.Dev == s.dev {
+		into.entries = append(into.entries, *old)
+		return sub, nil
 	}
 	e := entry{
 		path: path, mode: st.Mode, uid: st.Uid, gid: st.Gid,
 		ino: st.Ino, nlink: uint64(st.Nlink), size: st.Size, mtime: st.Mtim, ctime: st.Ctim, //nolint:unconvert // 32 bits on arm64
 	}
-	sub := -1
-	var attrs xattrs
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFLNK:
-		e.link, err = readlinkAt(dirfd, base)
-	case unix.S_IFDIR:
-		if sub, err = openDirAt(dirfd, base); err != nil {
-			return -1, err
-		}
-		attrs, err = xattrsOfFD(sub).carried()
-		if st.Dev != s.dev {
-			_ = unix.Close(sub)
-			sub = -1
-		}
-	default:
+	if !folder {
 		e.rdev = st.Rdev
-		attrs, err = s.xattrs(dirfd, base, path)
 	}
-	if err != nil {
-		if sub >= 0 {
-			_ = unix.Close(sub)
-		}
+	if err = s.describe(&e, dirfd, base, sub); err != nil {
+		err = errors.Join(err, closeIf(sub))
 		return -1, err
 	}
-	e.xattrs = attrs.key()
-	*found = append(*found, e)
+	into.entries = append(into.entries, e)
+	if st.Dev != s.dev {
+		return -1, closeIf(sub)
+	}
 	return sub, nil
+}
+
+// describe reads what stat does not tell: a link's target, attributes.
+func (s *scanner) describe(e *entry, dirfd int, base string, sub int) (err error) {
+	var attrs xattrs
+	switch {
+	case isType(e.mode, unix.S_IFLNK):
+		e.link, err = readlinkAt(dirfd, base)
+	case sub >= 0:
+		attrs, err = xattrsOfFD(sub).carried()
+	default:
+		attrs, err = s.xattrs(dirfd, base, e.path)
+	}
+	e.xattrs = attrs.key()
+	return err
+}
+
+func closeIf(fd int) error {
+	if fd < 0 {
+		return nil
+	}
+	return unix.Close(fd)
 }
 
 // xattrs reads the attributes by the whole path, which takes half the time of

@@ -222,11 +222,16 @@ func readlinkAt(dirfd int, base string) (string, error) {
 	}
 }
 
-// namesIn lists a folder, sorted.
+// namesIn lists a folder from its beginning, sorted.
 func namesIn(fd int) ([]string, error) {
 	if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
 		return nil, err
 	}
+	return readNames(fd)
+}
+
+// readNames lists a folder that was just opened, sorted.
+func readNames(fd int) ([]string, error) {
 	buf := make([]byte, 32<<10)
 	var names []string
 	for {

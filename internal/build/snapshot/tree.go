@@ -176,7 +176,7 @@ func (t *Tree) Commit(ctx context.Context, id string, moved []string) (*Ref, err
 	if t.overlay != nil {
 		return t.commitOverlay(id)
 	}
-	after, err := layer.Scan(ctx, t.Path, layer.ScanOptions{})
+	after, err := layer.Scan(ctx, t.Path, layer.ScanOptions{Before: t.before})
 	if err != nil {
 		return nil, fmt.Errorf("tree %s: %w", t.Path, err)
 	}
