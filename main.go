@@ -43,7 +43,7 @@ func main() {
 // emulator; with "policy" it prints what AWS has to allow for the step.
 func command(entry sandbox.Entry, args []string, stdout io.Writer) int {
 	setenv(variables(entry.Environ))
-	opts := step.Options{Getenv: os.Getenv, Stdout: stdout, Executable: entry.Executable, Warning: entry.Warning}
+	opts := step.Options{Getenv: os.Getenv, Stdout: stdout, Executable: entry.Executable, Warning: entry.Warning, Terminal: isTerminal(os.Stdout)}
 	if len(args) > 0 && args[0] == "policy" {
 		return permissions.Run(permissions.Options{Args: args[1:], Getenv: os.Getenv, Stdout: stdout})
 	}
@@ -94,6 +94,12 @@ func onSignal(s *step.Step) (context.Context, func()) {
 		close(done)
 		cancel(nil)
 	}
+}
+
+// isTerminal says whether somebody reads file as it is written.
+func isTerminal(file *os.File) bool {
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 }
 
 func variables(environ []string) map[string]string {

@@ -32,6 +32,9 @@ type Options struct {
 	// Plain writes text for a reader even on GitHub, and leaves the runner's
 	// files alone. Default: false; without GITHUB_ACTIONS=true text is plain anyway.
 	Plain bool
+	// Terminal says that Stdout shows colours where text is plain. Default: false.
+	// GitHub's log always shows them. NO_COLOR switches them off everywhere.
+	Terminal bool
 }
 
 // Runner is one step's end of the protocol. It is safe for concurrent use. A
@@ -41,6 +44,7 @@ type Runner struct {
 	transport http.RoundTripper
 	delimiter func() string
 	plain     bool
+	colors    bool
 	files     bool
 
 	// mu orders what is written to stdout.
@@ -76,6 +80,7 @@ func New(o Options) *Runner {
 		sent:      map[Level]int{},
 		folded:    map[Level]int{},
 	}
+	r.colors = (!r.plain || o.Terminal) && o.Getenv("NO_COLOR") == "" // https://no-color.org
 	if r.stdout == nil {
 		r.stdout = io.Discard
 	}
@@ -197,6 +202,9 @@ func (r *Runner) Debug(text string) {
 	}
 	r.command(func(a *githubactions.Action) { a.Debugf("%s", text) })
 }
+
+// Colors says whether who reads the log sees ANSI's colours.
+func (r *Runner) Colors() bool { return r.colors }
 
 // DebugOn says whether the step runs with debug logging, RUNNER_DEBUG=1.
 func (r *Runner) DebugOn() bool { return r.getenv("RUNNER_DEBUG") == "1" }

@@ -172,7 +172,7 @@ func serveRegistry(dir string) (host string, stop func(), err error) {
 // whoever rehearses leads to a real account. outputs is the file for them.
 func environment(cloud *emulator.Cloud, in *stepInputs, dir, outputs string, getenv func(string) string) map[string]string {
 	vars := map[string]string{}
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "NO_COLOR", "RUNNER_DEBUG", "http_proxy", "https_proxy", "no_proxy"} {
 		if value := getenv(name); value != "" {
 			vars[name] = value
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/towline/towline/internal/actions"
 	"github.com/towline/towline/internal/build/progress"
@@ -15,7 +16,17 @@ type step struct {
 	number  int
 	name    string
 	partial []byte
-	quiet   bool
+	quiet   bool // BuildKit's frontend does it for itself
+	base    bool // it only names an image
+
+	begin  time.Time
+	took   time.Duration
+	cached bool
+	over   bool
+	failed bool
+	// layer is what it made, unless that was told on a line of its own.
+	layer *progress.LayerDone
+	size  int64 // of the layer, compressed
 }
 
 // Build reports what happens during a build.
@@ -35,10 +46,7 @@ func (r *Reporter) Build(e progress.Event) {
 	case progress.Warning:
 		r.buildWarning(e)
 	case progress.LayerDone:
-		if s := r.step(e.ID); s != nil && !s.quiet {
-			r.line("packed", fmt.Sprintf("#%d layer %s", s.number, short(e.Digest)),
-				size(e.Size), elapsed(e.Duration), count(e.Files, "entry"))
-		}
+		r.layerDone(e)
 	case progress.BaseUnpacked:
 		r.line("unpacked", oneLine(e.Ref), size(e.Size), elapsed(e.Duration), count(e.Layers, "layer"))
 	}
@@ -68,17 +76,52 @@ func (r *Reporter) step(id string) *step {
 // stepStarted numbers a step. What the frontend does for itself, such as reading
 // .dockerignore, is not a step to the user.
 func (r *Reporter) stepStarted(e progress.StepStarted) {
-	s := &step{name: e.Name, quiet: strings.HasPrefix(e.Name, "[internal]")}
+	s := &step{
+		name: e.Name, quiet: strings.HasPrefix(e.Name, "[internal]"), begin: time.Now(),
+		base: strings.HasPrefix(e.Name[strings.IndexByte(e.Name, ']')+1:], " FROM "),
+	}
 	r.mu.Lock()
 	if !s.quiet {
 		r.shown++
 		s.number = r.shown
 	}
 	r.steps[e.ID] = s
+	r.order = append(r.order, s)
 	r.mu.Unlock()
-	if !s.quiet && !e.Cached {
-		r.line("begin", fmt.Sprintf("#%d %s", s.number, oneLine(e.Name)))
+	verb := "begin"
+	if s.base {
+		verb = "base"
 	}
+	if !s.quiet && !e.Cached {
+		r.line(verb, s.title())
+	}
+}
+
+// title is the step's number and what it does.
+func (s *step) title() string { return fmt.Sprintf("#%d %s", s.number, oneLine(s.name)) }
+
+// layerDone keeps a layer for the line that ends its step; one that is packed
+// later, because only then somebody wanted it, has a line of its own.
+func (r *Reporter) layerDone(e progress.LayerDone) {
+	r.mu.Lock()
+	s := r.steps[e.ID]
+	if s == nil || s.quiet {
+		r.mu.Unlock()
+		return
+	}
+	s.size = e.Size
+	over := s.over
+	if !over {
+		s.layer = &e
+	}
+	r.mu.Unlock()
+	if over {
+		r.line("packed", fmt.Sprintf("#%d", s.number), elapsed(e.Duration), layerText(e))
+	}
+}
+
+func layerText(e progress.LayerDone) string {
+	return fmt.Sprintf("layer %s, %s, %s", short(e.Digest), size(e.Size), count(e.Files, "entry"))
 }
 
 // stepOutput writes whole lines only, so that steps that run side by side do not
@@ -101,9 +144,11 @@ func (r *Reporter) stepOutput(e progress.StepOutput) {
 	text := string(s.partial[:end+1])
 	s.partial = append(s.partial[:0], s.partial[end+1:]...)
 	r.mu.Unlock()
-	r.untrusted(fmt.Sprintf("#%d | ", s.number), text)
+	r.stepText(s, text)
 }
 
+// stepDone ends a step. A line says the name only where it is needed, for the
+// line that began the step has it too.
 func (r *Reporter) stepDone(e progress.StepDone) {
 	s := r.step(e.ID)
 	if s == nil {
@@ -112,33 +157,51 @@ func (r *Reporter) stepDone(e progress.StepDone) {
 	r.mu.Lock()
 	rest := string(s.partial)
 	s.partial = nil
+	s.took, s.cached, s.over, s.failed = e.Duration, e.Cached, true, e.Err != nil
+	layer := s.layer
 	r.mu.Unlock()
 	if rest != "" {
-		r.untrusted(fmt.Sprintf("#%d | ", s.number), rest)
+		r.stepText(s, rest)
 	}
-	if s.quiet {
-		return
-	}
-	what := fmt.Sprintf("#%d %s", s.number, oneLine(s.name))
 	switch {
+	case s.quiet:
 	case e.Err != nil:
-		r.line("failed", what, elapsed(e.Duration))
+		r.line("failed", s.title(), elapsed(e.Duration))
 	case e.Cached:
-		r.line("cached", what)
+		r.line("cached", s.title())
+	case layer != nil:
+		r.line("built", fmt.Sprintf("#%d", s.number), elapsed(e.Duration), layerText(*layer))
+	case s.base && e.Duration < time.Second: // nothing was done
 	default:
-		r.line("built", what, elapsed(e.Duration))
+		r.line("built", fmt.Sprintf("#%d", s.number), elapsed(e.Duration))
 	}
+}
+
+// stepText writes a step's output.
+func (r *Reporter) stepText(s *step, text string) {
+	r.untrusted(r.paintPrefix(s.number, fmt.Sprintf("#%d |", s.number))+" ", text)
 }
 
 // Registry reports what is moved to and from registries.
 func (r *Reporter) Registry(e registry.Event) {
 	object, where := short(e.Object), e.Repository
-	if strings.HasPrefix(object, "tag ") {
-		where = "" // the tag's reference says it
+	switch thing, _, _ := strings.Cut(object, " "); {
+	case thing == "tag": // its reference says it
+		where = ""
+	case e.Kind != registry.KindPulled && (thing == "layer" || thing == "config"): // the manifest, which follows, says it
+		where = ""
 	}
 	var amounts []string
 	if e.Size > 0 {
-		amounts = append(amounts, size(e.Size), elapsed(e.Duration))
+		amounts = append(amounts, size(e.Size), elapsed(e.Duration), rate(e))
 	}
 	r.line(string(e.Kind), object, append(amounts, where)...)
+}
+
+// rate is how fast an object moved, where it is large enough to say.
+func rate(e registry.Event) string {
+	if e.Size < 1e6 || e.Duration <= 0 || e.Kind == registry.KindExists || e.Kind == registry.KindMounted {
+		return ""
+	}
+	return size(int64(float64(e.Size)/e.Duration.Seconds())) + "/s"
 }

@@ -25,6 +25,11 @@ func (r *Reporter) Deploy(e deploy.Event) {
 		if e.Joined {
 			verb = "joined"
 		}
+		r.mu.Lock()
+		if !slices.Contains(r.deployments, e.DeploymentID) {
+			r.deployments = append(r.deployments, e.DeploymentID)
+		}
+		r.mu.Unlock()
 		r.line(verb, "deployment "+e.DeploymentID, "of "+lastPart(e.TaskDefinitionARN), e.Detail)
 		if e.ConsoleURL != "" {
 			r.line("see", e.ConsoleURL)
@@ -64,6 +69,9 @@ func (r *Reporter) Deploy(e deploy.Event) {
 }
 
 func (r *Reporter) ended(o deploy.Outcome) {
+	r.mu.Lock()
+	r.outcomes = append(r.outcomes, o)
+	r.mu.Unlock()
 	switch {
 	case o.DeploymentID == "", o.Status == deploy.StatusUnchanged: // nothing was started
 	case o.Status == deploy.StatusPaused:
@@ -149,7 +157,20 @@ func (r *Reporter) waiting(e deploy.Waiting) {
 			state += fmt.Sprintf(" (circuit breaker: %d)", e.Threshold)
 		}
 	}
-	r.line("waiting", "deployment "+e.DeploymentID, strings.ToLower(strings.ReplaceAll(e.State, "_", " ")), state, elapsed(e.Elapsed))
+	if word := words(e.State); word != "in progress" {
+		state += ", " + word
+	}
+	r.line("waiting", r.of(e.DeploymentID)+state, elapsed(e.Elapsed))
+}
+
+// of names a deployment where there are several.
+func (r *Reporter) of(id string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.deployments) < 2 {
+		return ""
+	}
+	return "deployment " + id + ": "
 }
 
 // taskFailed tells of one task what is not known from another one already.

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/towline/towline/internal/actions"
+	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/problem"
 )
 
@@ -19,17 +20,20 @@ type Reporter struct {
 	runner *actions.Runner
 	begin  time.Time
 
-	mu       sync.Mutex
-	phases   []*phase
-	steps    map[string]*step
-	shown    int // steps that have a number
-	facts    []fact
-	outputs  []fact
-	errors   []*problem.Error
-	warnings []actions.Annotation
-	tasks    []failedTask
-	causes   map[string]bool   // that have been told
-	lastLog  map[string]string // by container: the last lines that were shown
+	mu          sync.Mutex
+	phases      []*phase
+	steps       map[string]*step
+	order       []*step // as they began
+	shown       int     // steps that have a number
+	facts       []fact
+	outputs     []fact
+	errors      []*problem.Error
+	warnings    []actions.Annotation
+	tasks       []failedTask
+	causes      map[string]bool   // that have been told
+	lastLog     map[string]string // by container: the last lines that were shown
+	deployments []string          // the deployments that were told of
+	outcomes    []deploy.Outcome
 }
 
 // phase is one part of the run.
@@ -65,8 +69,8 @@ func (r *Reporter) Phase(title string) (end func(error)) {
 		if err != nil {
 			verb = "failed"
 		}
+		r.runner.EndGroup() // what follows can be read when the group is folded
 		r.line(verb, title, elapsed(took))
-		r.runner.EndGroup()
 	}
 }
 
@@ -166,7 +170,7 @@ const (
 // line writes one line of columns. The last one, and what is too wide, is as
 // wide as it is.
 func (r *Reporter) line(verb, object string, more ...string) {
-	r.runner.Line(columns(verb, object, more...))
+	r.runner.Line(r.paintVerb(columns(verb, object, more...)))
 }
 
 func columns(verb, object string, more ...string) string {

@@ -36,7 +36,7 @@ func TestReports(t *testing.T) {
 	cases := map[string]func(*report.Reporter){
 		"build": build, "failing-build": failingBuild, "warnings": warnings, "untrusted": untrusted, "push": push,
 		"deployment": deployment, "failing-tasks": failingTasks, "ends": ends, "several-problems": severalProblems,
-		"changes-and-outputs": changesAndOutputs,
+		"changes-and-outputs": changesAndOutputs, "colors": build,
 	}
 	for name, play := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -44,7 +44,7 @@ func TestReports(t *testing.T) {
 			file := filepath.Join("testdata", "reports", name+".txtar")
 			got := &txtar.Archive{}
 			for _, plain := range []bool{false, true} {
-				log, summary := record(t, plain, play)
+				log, summary := record(t, plain, name == "colors", play)
 				if plain {
 					got.Files = append(got.Files, txtar.File{Name: "plain", Data: log})
 					continue
@@ -69,10 +69,13 @@ func TestReports(t *testing.T) {
 }
 
 // record plays a case and gives its log and its summary.
-func record(t *testing.T, plain bool, play func(*report.Reporter)) (log, summary []byte) {
+func record(t *testing.T, plain, colors bool, play func(*report.Reporter)) (log, summary []byte) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "summary")
 	env := map[string]string{"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": file, "GITHUB_OUTPUT": file + "-outputs"}
+	if !colors {
+		env["NO_COLOR"] = "1"
+	}
 	var b bytes.Buffer
 	t.Run(fmt.Sprintf("plain=%t", plain), func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -82,6 +85,7 @@ func record(t *testing.T, plain bool, play func(*report.Reporter)) (log, summary
 			if err := r.Finish(true); err != nil {
 				t.Error(err)
 			}
+			r.Close(true)
 		})
 	})
 	if !plain {

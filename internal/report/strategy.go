@@ -12,7 +12,7 @@ import (
 func (r *Reporter) strategy(e deploy.Event) {
 	switch e := e.(type) {
 	case deploy.Stage:
-		r.line("stage", "deployment "+e.DeploymentID, words(e.Stage), traffic(e), elapsed(e.Elapsed))
+		r.line("stage", r.of(e.DeploymentID)+words(e.Stage), elapsed(e.Elapsed), traffic(e))
 	case deploy.Paused:
 		until := ""
 		if !e.Until.IsZero() {

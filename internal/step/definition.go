@@ -222,6 +222,9 @@ func (s *Step) render(ctx context.Context) error {
 	for _, svc := range s.services {
 		previous = append(previous, svc.currentARN)
 	}
+	if s.deployable == "" && s.settings.Task.Image != "" {
+		s.report.Fact("Image", s.settings.Task.Image)
+	}
 	s.report.Fact("Task definition", strings.Join(arns, ", "))
 	return s.output(map[string]string{
 		inputs.OutputTaskDefinition: lines(files), inputs.OutputTaskDefinitionARN: lines(arns), inputs.OutputPreviousTaskDefinitionARN: lines(previous),

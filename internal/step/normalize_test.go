@@ -34,6 +34,8 @@ func normalizer(paths ...string) func(string) string {
 		{regexp.MustCompile(`\b\d+(\.\d+)? (B|kB|MB)\b`), "SIZE"},
 		{regexp.MustCompile(`\b(\d+m\d\ds|\d+\.\d+s)\b`), "TIME"},
 		{regexp.MustCompile(`\b(SIZE|TIME) +`), "$1  "},
+		// Which phases took a second hangs on how long a failing one tried again.
+		{regexp.MustCompile(`(?m)^(failed +in [^:\n]+ after TIME): .*$`), "$1"},
 		{regexp.MustCompile(`(trying again in) \d+ms`), "$1 TIME"}, // these have jitter
 		{regexp.MustCompile(`\bASIA[0-9A-F]{16}\b`), "KEY"},
 		{regexp.MustCompile(`(?i)(secret.access.key<<EOF\n)[0-9a-f]{40}\n`), "${1}SECRET\n"},
@@ -133,8 +135,6 @@ func sortDeployment(text string) string {
 		passing := strings.HasPrefix(block, "stage") && strings.Contains(block, " 0% of") && !strings.Contains(block, " failed ")
 		return passing || strings.HasPrefix(block, "rollback") && strings.Contains(block, "by ECS itself") // seen while under way, or not
 	})
-	last := blocks[len(blocks)-1]
-	blocks = blocks[:len(blocks)-1]
 	order := []string{"started", "joined", "see", "stage", "event", "failed", "why", "last lines", "alarm", "rollback", "paused", "unchanged", "left", "ended"}
 	rank := func(block string) int {
 		return slices.IndexFunc(order, func(verb string) bool { return strings.HasPrefix(block, verb) })
@@ -145,5 +145,5 @@ func sortDeployment(text string) string {
 		}
 		return rank(a) - rank(b)
 	})
-	return before + "::group::Deployment\n" + regexp.MustCompile(`(?m)^event      \d\d:\d\d:\d\d`).ReplaceAllString(strings.Join(blocks, ""), "event      TIME") + last + "::endgroup::\n" + after
+	return before + "::group::Deployment\n" + regexp.MustCompile(`(?m)^event      \d\d:\d\d:\d\d`).ReplaceAllString(strings.Join(blocks, ""), "event      TIME") + "::endgroup::\n" + after
 }

@@ -191,7 +191,7 @@ func environment(dir, workspace string) map[string]string {
 		"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": workspace, "GITHUB_REPOSITORY": "acme/shop",
 		"GITHUB_SHA": "8f3ad1c0b6a94b7f0c3d5e9a1f2b4c6d8e0f1a2b", "GITHUB_RUN_ID": "4711", "GITHUB_RUN_ATTEMPT": "1",
 		"GITHUB_OUTPUT": filepath.Join(dir, "output"), "GITHUB_STEP_SUMMARY": filepath.Join(dir, "summary"),
-		"GITHUB_ENV": filepath.Join(dir, "env"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+		"GITHUB_ENV": filepath.Join(dir, "env"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "NO_COLOR": "1",
 	}
 }
 

@@ -40,6 +40,8 @@ type Options struct {
 	Executable string
 	// Warning is told to the user first, when it is not empty.
 	Warning string
+	// Terminal says that Stdout shows colours. GitHub's log does without it.
+	Terminal bool
 }
 
 // Step is one run. Ship, End and Close are called in this order; End may also be
@@ -102,7 +104,7 @@ type Step struct {
 
 // New makes a step. It contacts nobody.
 func New(opts Options) *Step {
-	runner := actions.New(actions.Options{Getenv: opts.Getenv, Stdout: opts.Stdout, Transport: opts.Transport})
+	runner := actions.New(actions.Options{Getenv: opts.Getenv, Stdout: opts.Stdout, Transport: opts.Transport, Terminal: opts.Terminal})
 	return &Step{opts: opts, runner: runner, report: report.New(runner), state: "nothing was changed on AWS or in a registry"}
 }
 
@@ -230,6 +232,7 @@ func (s *Step) End(err error) int {
 	if finishErr := s.report.Finish(err == nil); finishErr != nil {
 		s.report.Warning(finishErr.Error())
 	}
+	s.report.Close(err == nil)
 	return code
 }
 
