@@ -98,7 +98,7 @@ var rooms = []struct {
 	}},
 	{"internal/build", room{
 		imports: []string{
-			"internal/build/dockerfile", "internal/build/keys", "internal/build/layer", "internal/build/progress", "internal/build/sandbox", "internal/build/snapshot",
+			"internal/build/dockerfile", "internal/build/keys", "internal/build/layer", "internal/build/mounts", "internal/build/progress", "internal/build/sandbox", "internal/build/snapshot",
 			"internal/build/solver", "internal/build/source", "internal/problem",
 		},
 		why: "the facade of a build; it knows no AWS and no GitHub, and gets its images through an interface",
@@ -109,7 +109,7 @@ var rooms = []struct {
 	}},
 	{"internal/build/solver", room{
 		imports: []string{
-			"internal/build/keys", "internal/build/progress", "internal/build/sandbox", "internal/build/snapshot", "internal/build/source",
+			"internal/build/keys", "internal/build/mounts", "internal/build/progress", "internal/build/sandbox", "internal/build/snapshot", "internal/build/source",
 			"internal/build/source/git", "internal/build/source/web", "internal/build/unpack", "internal/problem",
 		},
 		why: "executes LLB with what the rooms below offer",
@@ -122,6 +122,7 @@ var rooms = []struct {
 	{"internal/build/source/web", room{imports: []string{"internal/problem"}, why: "a URL in, a file out"}},
 	{"internal/build/unpack", room{imports: []string{"internal/build/layer"}, why: "ADD's archives; a folder's free space is the layers' word"}},
 	{"internal/build/keys", room{imports: []string{"internal/problem"}, why: "the ssh keys of a build, shown to nobody but through an agent"}},
+	{"internal/build/mounts", room{why: "a leaf: folder <-> index and packs, for what outlives a build"}},
 	{"internal/build/snapshot", room{
 		imports: []string{"internal/build/layer", "internal/build/progress", "internal/problem"},
 		why:     "chains of layers; folders only when something needs them",

@@ -25,6 +25,7 @@ import (
 	"github.com/towline/towline/internal/build/dockerfile"
 	"github.com/towline/towline/internal/build/keys"
 	"github.com/towline/towline/internal/build/layer"
+	"github.com/towline/towline/internal/build/mounts"
 	"github.com/towline/towline/internal/build/progress"
 	"github.com/towline/towline/internal/build/sandbox"
 	"github.com/towline/towline/internal/build/snapshot"
@@ -98,6 +99,8 @@ type Options struct {
 	CacheFrom []Cache
 	// CacheMode says what Result.Cache keeps. Default: there is none.
 	CacheMode CacheMode
+	// Mounts says whether cache mounts outlive the build.
+	Mounts MountOptions
 	// Images finds base images. Required.
 	Images Images
 	// Sandbox runs RUN steps. Without one, a RUN is an error.
@@ -128,9 +131,10 @@ type Result struct {
 	// Images holds one image for each platform, in the order of Options.Platforms.
 	Images []*Image
 	// Cache is what a later build may start from, or nil.
-	Cache *Image
-	store *snapshot.Store
-	given *contexts
+	Cache  *Image
+	store  *snapshot.Store
+	given  *contexts
+	mounts *mounts.Set
 }
 
 // Close removes what the build left on disk, new layers included.
@@ -217,7 +221,7 @@ func Call(ctx context.Context, opts Options, call string) (string, error) {
 		return "", err
 	}
 	defer given.Close()
-	s, compile, err := prepare(opts, given, store)
+	s, compile, err := prepare(opts, given, store, nil)
 	if err != nil {
 		return "", err
 	}
@@ -226,7 +230,7 @@ func Call(ctx context.Context, opts Options, call string) (string, error) {
 }
 
 // prepare makes the solver, and says what the frontend is to compile.
-func prepare(opts Options, given *contexts, store *snapshot.Store) (*solver.Solver, dockerfile.Options, error) {
+func prepare(opts Options, given *contexts, store *snapshot.Store, kept *mounts.Set) (*solver.Solver, dockerfile.Options, error) {
 	images := &images{Images: given.layouts, known: map[imageKey]*resolved{}}
 	machines := opts.machines()
 	args := maps.Clone(opts.BuildArgs)
@@ -240,7 +244,7 @@ func prepare(opts Options, given *contexts, store *snapshot.Store) (*solver.Solv
 	}
 	s, err := solver.New(solver.Options{
 		Store: store, Sandbox: opts.Sandbox, Images: images, Secrets: opts.Secrets,
-		Caches: opts.CacheFrom, CacheMode: opts.CacheMode,
+		Caches: opts.CacheFrom, CacheMode: opts.CacheMode, Mounts: kept,
 		Platforms: machines, Ready: opts.Ready, Progress: opts.Progress,
 		Contexts: given.folders, Uploads: given.uploads, GitLogin: opts.GitLogin, SSH: opts.SSH, Transport: opts.Transport,
 	})
@@ -269,7 +273,8 @@ func (o Options) machines() []v1.Platform {
 }
 
 func run(ctx context.Context, opts Options, given *contexts, store *snapshot.Store) (*Result, error) {
-	s, compile, err := prepare(opts, given, store)
+	kept := opts.mountSet()
+	s, compile, err := prepare(opts, given, store, kept)
 	if err != nil {
 		return nil, err
 	}
@@ -279,7 +284,7 @@ func run(ctx context.Context, opts Options, given *contexts, store *snapshot.Sto
 		return nil, err
 	}
 	now := opts.Now()
-	built := &Result{store: store, given: given}
+	built := &Result{store: store, given: given, mounts: kept}
 	roots := make([]*snapshot.Ref, len(results))
 	for i, result := range results {
 		roots[i] = result.Ref

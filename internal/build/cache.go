@@ -52,17 +52,20 @@ func ReadCache(image v1.Image) (Cache, error) {
 
 // cacheImage is a cache as a registry keeps it.
 func cacheImage(c Cache) (*Image, error) {
-	image := &Image{config: c.Config, media: types.OCIManifestSchema1, layers: c.Layers}
-	manifest := v1.Manifest{
-		SchemaVersion: 2, MediaType: types.OCIManifestSchema1,
-		Config: v1.Descriptor{MediaType: cacheConfig}, Layers: slices.Clone(c.Descriptors),
+	descriptors := slices.Clone(c.Descriptors)
+	for i, d := range descriptors {
+		descriptors[i].MediaType = ociMediaType(d.MediaType)
+		descriptors[i].Annotations = maps.Clone(d.Annotations)
 	}
-	for i, d := range manifest.Layers {
-		manifest.Layers[i].MediaType = ociMediaType(d.MediaType)
-		manifest.Layers[i].Annotations = maps.Clone(d.Annotations)
-	}
+	return storedImage(cacheConfig, c.Config, c.Layers, descriptors)
+}
+
+// storedImage is something that a registry keeps in the form of an image.
+func storedImage(media types.MediaType, config []byte, layers []v1.Layer, descriptors []v1.Descriptor) (*Image, error) {
+	image := &Image{config: config, media: types.OCIManifestSchema1, layers: layers}
+	manifest := v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Config: v1.Descriptor{MediaType: media}, Layers: descriptors}
 	var err error
-	if manifest.Config.Digest, manifest.Config.Size, err = v1.SHA256(bytes.NewReader(c.Config)); err != nil {
+	if manifest.Config.Digest, manifest.Config.Size, err = v1.SHA256(bytes.NewReader(config)); err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
 	if image.manifest, err = json.Marshal(manifest); err != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/docker/go-units"
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
@@ -17,6 +18,10 @@ type Cache struct {
 	// From are references of registries.
 	From []string
 	To   []CacheTo
+	// MountsOff does not keep the folders of RUN --mount=type=cache beside the
+	// results. MountsMaxSize is how many bytes their files may have; 0 is the default.
+	MountsOff     bool
+	MountsMaxSize int64
 }
 
 // ByDefault says whether results are kept beside the image.
@@ -53,8 +58,20 @@ func (p *parser) cache(s *Settings) {
 		c.To = append(c.To, CacheTo{Ref: ref, Max: o.text("mode") == "max"})
 	})
 	c.Off = !p.boolean("cache", true)
+	p.cacheMounts(c)
 	if elsewhere != "" && c.ByDefault() {
 		s.Notices = append(s.Notices, fmt.Sprintf("caches of type %s are not offered: results of build steps are kept beside the image in its ECR repository instead", elsewhere))
+	}
+}
+
+func (p *parser) cacheMounts(c *Cache) {
+	c.MountsOff = !p.boolean("cache-mounts", true)
+	if v := p.single("cache-mounts-max-size", "Write one size."); v != "" {
+		size, err := units.RAMInBytes(v)
+		if err != nil || size <= 0 {
+			p.failf("cache-mounts-max-size", v, "Write a number of bytes with m or g behind it, such as 4g.", "not a size")
+		}
+		c.MountsMaxSize = size
 	}
 }
 

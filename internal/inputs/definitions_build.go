@@ -62,6 +62,14 @@ func machineDefinitions() []Definition {
 			Description: "Where to put the results of build steps, lines of `type=registry,ref=REFERENCE,mode=min|max`: `min` keeps those of the image's own layers, `max` those of all stages. Buildx can read them. Default of mode: `min`.",
 		},
 		{
+			Name: "cache-mounts", Group: groupBuild, Default: "true",
+			Description: "Whether to keep the folders of `RUN --mount=type=cache` for the next run, beside the results of build steps.",
+		},
+		{
+			Name: "cache-mounts-max-size", Group: groupBuild,
+			Description: "How large the files in all these folders together may be, such as `500m`. Beyond it, whole folders are not kept, first those that have not been used for longest. Default: `4g`.",
+		},
+		{
 			Name: "no-cache", Group: groupBuild, Default: "false",
 			Description: "Whether to take nothing from a cache: `true` or `false`.",
 		},

@@ -175,6 +175,7 @@ func TestParseResultMistakes(t *testing.T) {
 		"host's address": {values{"add-hosts": "a:b"}, []string{`"b" is not an IP address`}},
 		"host-gateway":   {values{"add-hosts": "a:host-gateway"}, []string{"host-gateway"}},
 		"shm-size":       {values{"shm-size": "big"}, []string{"not a size"}},
+		"mounts' size":   {values{"cache-mounts-max-size": "0"}, []string{"cache-mounts-max-size", "not a size"}},
 		"ulimit":         {values{"ulimit": "nofiles=1"}, []string{`"ulimit" is "nofiles=1"`}},
 		"allow":          {values{"allow": "all"}, []string{"not a right"}},
 		"epoch":          {values{"source-date-epoch": "yesterday"}, []string{"not a time"}},

@@ -49,6 +49,8 @@ func (r *Reporter) Build(e progress.Event) {
 		r.layerDone(e)
 	case progress.BaseUnpacked:
 		r.line("unpacked", oneLine(e.Ref), size(e.Size), elapsed(e.Duration), count(e.Layers, "layer"))
+	case progress.MountRestored:
+		r.line("restored", "cache mount "+oneLine(e.Path), size(e.Size), elapsed(e.Duration), count(e.Files, "file"))
 	}
 }
 

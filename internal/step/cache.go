@@ -27,16 +27,6 @@ const (
 	cacheGrace      = 2 * time.Second
 )
 
-// caching is the upload of a cache, which goes on beside the deployment.
-type caching struct {
-	done   chan struct{}
-	cancel context.CancelCauseFunc
-	ref    string
-	layers int
-	time   time.Duration
-	err    error
-}
-
 // cachePlaces are where results come from and go to.
 func (s *Step) cachePlaces() (from []string, to []inputs.CacheTo) {
 	c := s.settings.Build.Cache
@@ -58,7 +48,7 @@ func (s *Step) cachePlaces() (from []string, to []inputs.CacheTo) {
 func (s *Step) cacheTag() string {
 	b := s.settings.Build
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%q", s.relative(b.Context), s.relative(b.File), b.Target, b.Platforms))
-	return fmt.Sprintf("towline-cache-%x", sum[:4])
+	return fmt.Sprintf("%s%x", cacheTagPrefix, sum[:4])
 }
 
 // useCaches reads the caches that the build starts from, side by side. One that
@@ -109,10 +99,10 @@ func (s *Step) readCache(ctx context.Context, ref string) *build.Cache {
 	return nil
 }
 
-// keepCache begins to upload the build's cache, once the image is where it belongs,
-// beside what follows; see keptCache.
+// keepCache begins to upload the build's cache, and its cache mounts, once the
+// image is where it belongs, beside what follows; see keptCache.
 func (s *Step) keepCache(ctx context.Context) {
-	if s.built == nil || s.built.Cache == nil || s.caching != nil || s.deployable == "" || ctx.Err() != nil {
+	if s.built == nil || s.caching != nil || s.deployable == "" || ctx.Err() != nil {
 		return
 	}
 	_, to := s.cachePlaces()
@@ -124,21 +114,56 @@ func (s *Step) keepCache(ctx context.Context) {
 		return
 	}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	c := &caching{done: make(chan struct{}), cancel: cancel, ref: strings.Join(refs, ", ")}
-	s.caching = c
-	if layers, err := s.built.Cache.Layers(); err == nil {
-		c.layers = len(layers)
+	s.caching = &caching{cancel: cancel}
+	if cache := s.built.Cache; cache != nil {
+		s.caching.begin(func(u *upload) { s.uploadCache(ctx, cache, refs, u) })
 	}
-	client, cache, begin := s.registry.Quiet(), s.built.Cache, time.Now()
-	go func() {
-		defer close(c.done)
-		_, c.err = client.Push(ctx, cache, refs)
-		c.time = time.Since(begin)
-	}()
+	if !s.settings.Build.Cache.MountsOff {
+		s.caching.begin(func(u *upload) { s.uploadMounts(ctx, mountRefs(refs), u) })
+	}
 }
 
-// keptCache waits for the upload of the cache, and tells how it ended. A fault
-// is a warning: the next build takes longer, and nothing else.
+func (s *Step) uploadCache(ctx context.Context, cache *build.Image, refs []string, u *upload) {
+	u.what, u.loss = "build cache", "so the next build does everything again"
+	u.where = strings.Join(refs, ", ")
+	if layers, err := cache.Layers(); err == nil {
+		u.said = []string{plural(len(layers), "layer")}
+	}
+	_, u.err = s.registry.Quiet().Push(ctx, cache, refs)
+}
+
+// caching are the uploads of what the next build may start from, which go on
+// beside the deployment.
+type caching struct {
+	cancel  context.CancelCauseFunc
+	group   sync.WaitGroup
+	uploads []*upload
+}
+
+// upload is one of them.
+type upload struct {
+	// what it is of, and where it goes; loss is what comes of its failure.
+	what, where, loss string
+	// said is what there is to tell of it; nothing if it has no place.
+	said []string
+	// notices are told in any case.
+	notices []string
+	took    time.Duration
+	err     error
+}
+
+func (c *caching) begin(run func(*upload)) {
+	u := &upload{}
+	c.uploads = append(c.uploads, u)
+	c.group.Go(func() {
+		begin := time.Now()
+		run(u)
+		u.took = time.Since(begin)
+	})
+}
+
+// keptCache waits for these uploads, and tells how they ended. A fault is a
+// warning: the next build takes longer, and nothing else.
 func (s *Step) keptCache(ctx context.Context) {
 	s.keepCache(ctx)
 	c := s.caching
@@ -150,17 +175,18 @@ func (s *Step) keptCache(ctx context.Context) {
 	if ctx.Err() != nil {
 		limit = cacheGrace
 	}
-	timer := time.NewTimer(limit)
+	timer := time.AfterFunc(limit, func() { c.cancel(errors.New("it took too long")) })
 	defer timer.Stop()
-	select {
-	case <-c.done:
-	case <-timer.C:
-		c.cancel(errors.New("it took too long"))
-		<-c.done
-	}
-	if c.err == nil {
-		s.report.Say("cached", c.ref, plural(c.layers, "layer"), c.time.Round(100*time.Millisecond).String())
-	} else {
-		s.report.Warning(fmt.Sprintf("the build cache %s was not written, so the next build does everything again: %v", c.ref, c.err))
+	c.group.Wait()
+	for _, u := range c.uploads {
+		for _, notice := range u.notices {
+			s.report.Notice(notice)
+		}
+		switch {
+		case u.err != nil:
+			s.report.Warning(fmt.Sprintf("the %s %s was not written, %s: %v", u.what, u.where, u.loss, u.err))
+		case u.where != "":
+			s.report.Say("cached", u.where, append(u.said, u.took.Round(100*time.Millisecond).String())...)
+		}
 	}
 }

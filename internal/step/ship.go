@@ -32,6 +32,7 @@ func (s *Step) build(ctx context.Context) error {
 	}
 	opts := s.buildOptions(dir, box)
 	s.useCaches(ctx, &opts)
+	s.useMounts(&opts)
 	ready, end := s.uploads(ctx)
 	opts.Ready = ready
 	s.built, err = build.Build(ctx, opts)

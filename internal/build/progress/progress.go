@@ -81,6 +81,15 @@ type BaseUnpacked struct {
 	Duration time.Duration
 }
 
+// MountRestored says that a cache mount is as an earlier build left it.
+type MountRestored struct {
+	// Path is where the RUN has it.
+	Path     string
+	Files    int
+	Size     int64
+	Duration time.Duration
+}
+
 func (SandboxChosen) event() {}
 func (StepStarted) event()   {}
 func (StepOutput) event()    {}
@@ -88,3 +97,4 @@ func (StepDone) event()      {}
 func (Warning) event()       {}
 func (LayerDone) event()     {}
 func (BaseUnpacked) event()  {}
+func (MountRestored) event() {}

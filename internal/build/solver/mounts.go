@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
-	"sync"
 
 	"github.com/containerd/continuity/fs"
 	"github.com/moby/buildkit/solver/pb"
@@ -124,7 +122,7 @@ func (m *execMounts) cache(ctx context.Context, mount *pb.Mount) error {
 		ref = m.inputs[mount.Input]
 		key += ":" + m.op.vertex.inputs[mount.Input].Vertex.Digest().String()
 	}
-	path, release, err := m.op.solver.caches.get(ctx, key, ref, opt.Sharing)
+	path, release, err := m.op.solver.caches.get(ctx, cacheWant{key: key, initial: ref, sharing: opt.Sharing, name: mount.Dest})
 	if err != nil {
 		return err
 	}
@@ -160,68 +158,4 @@ func (m *execMounts) release() error {
 		errs = append(errs, undo())
 	}
 	return errors.Join(errs...)
-}
-
-// cacheMounts keeps the folders of RUN --mount=type=cache for the time of a build.
-type cacheMounts struct {
-	store *snapshot.Store
-
-	mu      sync.Mutex
-	folders map[string][]*cacheFolder
-}
-
-// cacheFolder is one folder of a cache mount. Private mounts that are in use at
-// the same time get one each.
-type cacheFolder struct {
-	path string
-	// busy is held by the only user of a private or locked mount.
-	busy chan struct{}
-}
-
-// get gives the folder of the cache mount key, with the content of initial when
-// it is new, and a function that ends its use.
-func (c *cacheMounts) get(ctx context.Context, key string, initial *snapshot.Ref, sharing pb.CacheSharingOpt) (string, func(), error) {
-	folder, err := c.folder(ctx, key, initial, sharing)
-	if err != nil {
-		return "", nil, err
-	}
-	if sharing == pb.CacheSharingOpt_SHARED {
-		return folder.path, func() {}, nil
-	}
-	if sharing == pb.CacheSharingOpt_LOCKED {
-		select {
-		case folder.busy <- struct{}{}:
-		case <-ctx.Done():
-			return "", nil, context.Cause(ctx)
-		}
-	}
-	return folder.path, func() { <-folder.busy }, nil
-}
-
-func (c *cacheMounts) folder(ctx context.Context, key string, initial *snapshot.Ref, sharing pb.CacheSharingOpt) (*cacheFolder, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, f := range c.folders[key] {
-		if sharing != pb.CacheSharingOpt_PRIVATE {
-			return f, nil
-		}
-		select {
-		case f.busy <- struct{}{}:
-			return f, nil
-		default:
-		}
-	}
-	tree, err := c.store.Change(ctx, initial, snapshot.Access{})
-	if err != nil {
-		return nil, fmt.Errorf("cache mount %s: %w", strings.SplitN(key, ":", 2)[0], err)
-	}
-	f := &cacheFolder{path: tree.Path, busy: make(chan struct{}, 1)}
-	if sharing == pb.CacheSharingOpt_PRIVATE {
-		f.busy <- struct{}{}
-	}
-	if c.folders == nil {
-		c.folders = map[string][]*cacheFolder{}
-	}
-	c.folders[key] = append(c.folders[key], f)
-	return f, nil
 }

@@ -21,6 +21,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 
 	"github.com/towline/towline/internal/build/keys"
+	"github.com/towline/towline/internal/build/mounts"
 	"github.com/towline/towline/internal/build/progress"
 	"github.com/towline/towline/internal/build/sandbox"
 	"github.com/towline/towline/internal/build/snapshot"
@@ -61,6 +62,9 @@ type Options struct {
 	// CacheMode is not empty.
 	Caches    []Cache
 	CacheMode CacheMode
+	// Mounts keeps the folders of RUN --mount=type=cache beyond the build; nil: they
+	// begin empty and are dropped.
+	Mounts *mounts.Set
 	// Platforms are what RUN steps can be run for, this machine's own first. Required.
 	Platforms []v1.Platform
 	// Workspace is cut off file names in messages, so that they are relative to it.
@@ -117,7 +121,7 @@ func New(opts Options) (*Solver, error) {
 		told:   map[digest.Digest]bool{},
 		name:   unique(),
 	}
-	s.caches.store = opts.Store
+	s.caches.store, s.caches.kept, s.caches.progress = opts.Store, opts.Mounts, opts.Progress
 	s.remotes = newRemotes(opts)
 	s.solver = solver.NewSolver(solver.SolverOpt{
 		ResolveOpFunc: func(v solver.Vertex, _ solver.Builder) (solver.Op, error) { return s.resolve(v) },
