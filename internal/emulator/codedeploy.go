@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -60,7 +61,12 @@ func (c *Cloud) AddDeploymentGroup(g DeploymentGroup) {
 
 func (c *Cloud) codeDeployOperations() map[string]operation {
 	group := func(q *request) string {
-		return c.arn("codedeploy", "deploymentgroup:"+q.member("applicationName")+"/"+q.member("deploymentGroupName"))
+		name := q.member("deploymentGroupName")
+		var in struct{ DeploymentGroupNames []string }
+		if name == "" && json.Unmarshal(q.body, &in) == nil && len(in.DeploymentGroupNames) > 0 {
+			name = in.DeploymentGroupNames[0]
+		}
+		return c.arn("codedeploy", "deploymentgroup:"+q.member("applicationName")+"/"+name)
 	}
 	ofDeployment := func(q *request) string {
 		if d := c.codeDeployment(q.member("deploymentId")); d != nil {
@@ -68,19 +74,22 @@ func (c *Cloud) codeDeployOperations() map[string]operation {
 		}
 		return "*"
 	}
+	application := func(q *request) string { return c.arn("codedeploy", "application:"+q.member("applicationName")) }
+	// Those without a resource know none.
+	// https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscodedeploy.html
 	return map[string]operation{
 		"ListApplications":          {serve: c.listApplications},
-		"ListDeploymentGroups":      {resource: group, serve: c.listDeploymentGroups},
+		"ListDeploymentGroups":      {resource: application, serve: c.listDeploymentGroups},
 		"BatchGetDeploymentGroups":  {resource: group, serve: c.batchGetDeploymentGroups},
 		"GetDeploymentGroup":        {resource: group, serve: c.getDeploymentGroup},
 		"CreateDeployment":          {resource: group, serve: c.createDeployment},
 		"ListDeployments":           {resource: group, serve: c.listDeployments},
 		"GetDeployment":             {resource: ofDeployment, serve: c.getDeployment},
-		"ListDeploymentTargets":     {resource: ofDeployment, serve: c.listDeploymentTargets},
-		"GetDeploymentTarget":       {resource: ofDeployment, serve: c.getDeploymentTarget},
-		"BatchGetDeploymentTargets": {resource: ofDeployment, serve: c.batchGetDeploymentTargets},
-		"StopDeployment":            {resource: ofDeployment, serve: c.stopDeployment},
-		"ContinueDeployment":        {resource: ofDeployment, serve: c.continueDeployment},
+		"ListDeploymentTargets":     {serve: c.listDeploymentTargets},
+		"GetDeploymentTarget":       {serve: c.getDeploymentTarget},
+		"BatchGetDeploymentTargets": {serve: c.batchGetDeploymentTargets},
+		"StopDeployment":            {serve: c.stopDeployment},
+		"ContinueDeployment":        {serve: c.continueDeployment},
 	}
 }
 
@@ -255,7 +264,14 @@ func (c *Cloud) createDeployment(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err = trafficSteps(cmp.Or(in.DeploymentConfigName, g.Config)); err != nil {
+	config := cmp.Or(in.DeploymentConfigName, g.Config)
+	if err = errors.Join( // in the caller's name
+		q.who.allow("codedeploy:GetDeploymentConfig", c.arn("codedeploy", "deploymentconfig:"+config)),
+		q.who.allow("codedeploy:RegisterApplicationRevision", c.arn("codedeploy", "application:"+g.Application)),
+	); err != nil {
+		return nil, err
+	}
+	if _, err = trafficSteps(config); err != nil {
 		return nil, err
 	}
 	def, err := c.readAppSpec(in.Revision.AppSpecContent.Content, in.Revision.AppSpecContent.Sha256)
@@ -273,7 +289,7 @@ func (c *Cloud) createDeployment(q *request) (any, error) {
 	}
 	d := c.newCodeDeployment(g, cl.services[g.Service], def, q.now)
 	d.description, d.content, d.sum = in.Description, in.Revision.AppSpecContent.Content, in.Revision.AppSpecContent.Sha256
-	d.config = cmp.Or(in.DeploymentConfigName, g.Config)
+	d.config = config
 	if in.AutoRollbackConfiguration != nil {
 		d.rollbackOn = nil
 		if in.AutoRollbackConfiguration.Enabled {

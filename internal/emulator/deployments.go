@@ -36,6 +36,9 @@ func (c *Cloud) updateService(q *request) (any, error) {
 	if err = errors.Join(q.into(&in), q.into(&members)); err != nil {
 		return nil, err
 	}
+	if err = q.passVolumeRoles(); err != nil {
+		return nil, err
+	}
 	if s.status() != "ACTIVE" {
 		return nil, refuse("ServiceNotActiveException", "Service was not ACTIVE.")
 	}

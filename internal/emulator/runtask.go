@@ -119,11 +119,31 @@ func (c *Cloud) checkRun(q *request, in run, def *taskDefinition) error {
 		}
 	}
 	if len(in.Tags) > 0 {
-		if err := q.who.allow("ecs:TagResource", c.arn("ecs", "task/"+lastSegment(cmp.Or(in.Cluster, "default"))+"/*")); err != nil {
+		if err := q.who.allow("ecs:TagResource", c.arn("ecs", "task/"+lastSegment(cmp.Or(in.Cluster, "default"))+"/*"), "ecs:CreateAction", "RunTask"); err != nil {
 			return err
 		}
 	}
-	return q.who.passRoles(text("executionRoleArn"), text("taskRoleArn"))
+	if err := q.who.passRoles(text("executionRoleArn"), text("taskRoleArn")); err != nil {
+		return err
+	}
+	return q.passVolumeRoles()
+}
+
+// passVolumeRoles checks iam:PassRole for the roles that ECS is to make the
+// request's volumes with.
+func (q *request) passVolumeRoles() error {
+	var in struct {
+		VolumeConfigurations []struct{ ManagedEBSVolume struct{ RoleArn string } }
+	}
+	if err := q.into(&in); err != nil {
+		return err
+	}
+	for _, volume := range in.VolumeConfigurations {
+		if err := q.who.allow("iam:PassRole", volume.ManagedEBSVolume.RoleArn, "iam:PassedToService", "ecs.amazonaws.com"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // shown is what DescribeTasks shows of the request.

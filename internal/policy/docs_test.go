@@ -31,13 +31,15 @@ func TestDocument(t *testing.T) {
 	text := string(content)
 	tasks := map[string]*policy.Task{}
 	for _, definition := range regexp.MustCompile("(?s)<!-- definition ?(\\S*) -->\n```json\n(.*?)```").FindAllStringSubmatch(text, -1) {
-		if tasks[definition[1]], err = policy.TaskOf([]byte(definition[2])); err != nil {
-			t.Fatal(err)
+		for flow := range strings.SplitSeq(definition[1], "+") {
+			if tasks[flow], err = policy.TaskOf([]byte(definition[2])); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	sections := regexp.MustCompile("(?s)<!-- flow (\\S+) -->.*?```yaml\n(.*?)```\n.*?<!-- generated -->\n(.*?)<!-- /generated -->").FindAllStringSubmatchIndex(text, -1)
-	if len(sections) < 8 {
-		t.Fatalf("got %d flows, want at least 8", len(sections))
+	if len(sections) < 20 {
+		t.Fatalf("got %d flows, want at least 20", len(sections))
 	}
 	var out strings.Builder
 	last := 0
@@ -47,8 +49,11 @@ func TestDocument(t *testing.T) {
 		if own := tasks[name]; own != nil {
 			facts.Task = own
 		}
-		if name == "bases" {
+		switch name {
+		case "bases":
 			facts.Bases = []string{"123456789012.dkr.ecr.eu-central-1.amazonaws.com/base:1"}
+		case "codedeploy-search":
+			facts.CodeDeploy = &policy.Group{Application: "shop", Name: "blue-green", Config: "CodeDeployDefault.ECSAllAtOnce"}
 		}
 		plan := policy.For(settings(t, text[at[4]:at[5]]), facts)
 		if len(plan.Unknown) > 0 {

@@ -2,7 +2,8 @@ package policy
 
 import (
 	"cmp"
-	"strings"
+	"encoding/json"
+	"slices"
 )
 
 // tasks allows to register a task definition.
@@ -34,6 +35,25 @@ func (b *builder) tasks() {
 			Conditions: []Condition{{"StringEquals", "iam:PassedToService", []string{"ecs-tasks.amazonaws.com"}}},
 		})
 	}
+	b.volumes()
+}
+
+// volumes allows to hand on the roles that ECS makes EBS volumes with.
+// https://docs.aws.amazon.com/AmazonECS/latest/developerguide/infrastructure_IAM_role.html
+func (b *builder) volumes() {
+	var roles []string
+	for _, volume := range [][]byte{b.settings.Deployment.Update.ManagedEBSVolume, b.settings.RunTask.ManagedEBSVolume} {
+		var described struct{ RoleArn string }
+		if json.Unmarshal(volume, &described) == nil {
+			roles = append(roles, described.RoleArn)
+		}
+	}
+	if roles = distinct(roles); len(roles) > 0 {
+		b.allow(Statement{
+			Sid: "PassVolumeRole", Actions: []string{"iam:PassRole"}, Resources: roles,
+			Conditions: []Condition{{"StringEquals", "iam:PassedToService", []string{"ecs.amazonaws.com"}}},
+		})
+	}
 }
 
 // task is what is registered: the base, with what the inputs change.
@@ -47,6 +67,16 @@ func (b *builder) task() *Task {
 	changed.Tagged = task.Tagged || len(t.TaskDefinitionTags) > 0
 	changed.TaskRole = cmp.Or(t.TaskRoleARN, task.TaskRole)
 	changed.ExecutionRole = cmp.Or(t.ExecutionRoleARN, task.ExecutionRole)
+	changed.Secrets, changed.LogGroups = slices.Clone(task.Secrets), slices.Clone(task.LogGroups)
+	for _, secret := range t.ContainerSecrets {
+		changed.names(secret.Value)
+	}
+	for _, option := range t.LogConfigurationOptions {
+		if option.Name == "awslogs-group" {
+			changed.LogGroups = append(changed.LogGroups, option.Value)
+		}
+	}
+	changed.Secrets, changed.LogGroups = distinct(changed.Secrets), distinct(changed.LogGroups)
 	return &changed
 }
 
@@ -67,58 +97,4 @@ func (b *builder) unknownTask() *Task {
 	b.unknown("SECRET", "the secret that the containers name, with its six last characters; leave it out if there is none")
 	task.LogGroups = []string{"LOG_GROUP"}
 	return task
-}
-
-// services allows to deploy, and to see what becomes of it.
-func (b *builder) services() {
-	if !b.settings.Deploys() {
-		return
-	}
-	d := b.settings.Deployment
-	cluster, name := cmp.Or(lastPart(d.Cluster), "default"), lastPart(d.Service)
-	path := cluster + "/" + name
-	service := b.arn("ecs", "service/"+path)
-	b.allow(Statement{Sid: "UpdateService", Actions: []string{"ecs:DescribeServices", "ecs:UpdateService"}, Resources: []string{service}})
-	inCluster := []Condition{{"ArnEquals", "ecs:cluster", []string{b.arn("ecs", "cluster/"+cluster)}}}
-	b.allow(Statement{
-		Sid: "OptionalNeighbours", Actions: []string{"ecs:ListServices"}, Resources: []string{"*"}, Conditions: inCluster,
-		Loss: "a service that is missing is told without the names of those that are there",
-	})
-	if !d.WaitForServiceStability {
-		return
-	}
-	deployments := []string{service, b.arn("ecs", "service-deployment/"+path+"/*")}
-	b.allow(Statement{
-		Sid: "OptionalFollow", Actions: []string{"ecs:ListServiceDeployments", "ecs:DescribeServiceDeployments", "ecs:DescribeServiceRevisions"},
-		Resources: append(deployments, b.arn("ecs", "service-revision/"+path+"/*")),
-		Loss:      "the deployment is followed by its rollout state instead of its service deployment, and recognised by its time alone",
-	})
-	if d.RollbackOnFailure {
-		b.allow(Statement{
-			Sid: "OptionalStop", Actions: []string{"ecs:StopServiceDeployment"}, Resources: deployments,
-			Loss: "a deployment that fails is not stopped: the service is updated to its previous task definition instead",
-		})
-	}
-	const failing = "failing tasks are not named"
-	b.allow(Statement{Sid: "OptionalListTasks", Actions: []string{"ecs:ListTasks"}, Resources: []string{"*"}, Conditions: inCluster, Loss: failing})
-	b.allow(Statement{Sid: "OptionalDescribeTasks", Actions: []string{"ecs:DescribeTasks"}, Resources: []string{b.arn("ecs", "task/"+cluster+"/*")}, Loss: failing})
-	b.logs()
-}
-
-// logs allows to read what failing containers wrote.
-func (b *builder) logs() {
-	task := b.task()
-	if b.facts.Task == nil {
-		b.unknown("LOG_GROUP", "the log group of the containers (awslogs-group)")
-	}
-	var streams []string
-	for _, group := range distinct(task.LogGroups) {
-		streams = append(streams, b.arn("logs", "log-group:"+strings.TrimSuffix(group, ":*")+":log-stream:*"))
-	}
-	if len(streams) > 0 {
-		b.allow(Statement{
-			Sid: "OptionalLogs", Actions: []string{"logs:GetLogEvents"}, Resources: streams,
-			Loss: "the last log lines of failed containers are not shown",
-		})
-	}
 }

@@ -27,6 +27,9 @@ type Facts struct {
 	Task *Task
 	// Bases are the references of base images; those in ECR are read.
 	Bases []string
+	// CodeDeploy is the group that deploys the service; nil: the inputs say it, or
+	// CodeDeploy does not deploy it.
+	CodeDeploy *Group
 }
 
 // Source is the job, as GitHub's ID token names it.
@@ -60,6 +63,8 @@ type Task struct {
 	// Parameters says that it names parameters of Systems Manager, MakesLogGroups
 	// that its containers make their log groups themselves.
 	Parameters, MakesLogGroups bool
+	// Sidecars are the containers that are not essential.
+	Sidecars []string
 	// OnInstances says that its tasks may run on EC2 instances.
 	OnInstances bool
 }
@@ -126,7 +131,10 @@ func For(s inputs.Settings, f Facts) Plan {
 	}
 	b.images()
 	b.tasks()
+	b.oneOff()
 	b.services()
+	b.watching()
+	b.revisions()
 	b.checks()
 	b.roles()
 	if b.account == "ACCOUNT" {

@@ -17,6 +17,8 @@ func TaskOf(definition []byte) (*Task, error) {
 		RequiresCompatibilities []string
 		Tags                    []any
 		ContainerDefinitions    []struct {
+			Name                  string
+			Essential             *bool
 			Secrets               []named
 			RepositoryCredentials struct{ CredentialsParameter string }
 			LogConfiguration      struct {
@@ -34,6 +36,9 @@ func TaskOf(definition []byte) (*Task, error) {
 		OnInstances: !slices.Contains(doc.RequiresCompatibilities, "FARGATE") || slices.Contains(doc.RequiresCompatibilities, "EC2"),
 	}
 	for _, container := range doc.ContainerDefinitions {
+		if container.Essential != nil && !*container.Essential {
+			task.Sidecars = append(task.Sidecars, container.Name)
+		}
 		if log := container.LogConfiguration; log.LogDriver == "awslogs" {
 			task.LogGroups = append(task.LogGroups, log.Options["awslogs-group"])
 			task.MakesLogGroups = task.MakesLogGroups && log.Options["awslogs-create-group"] == "true"
