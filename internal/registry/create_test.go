@@ -60,24 +60,57 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// TestTargetsCreate: what is missing is made where it is asked for, once.
-func TestTargetsCreate(t *testing.T) {
+// TestCreateTold: nothing is made before it is asked for, and what is made is told.
+func TestCreateTold(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAccount(t)
-		a.client.opts.Create = func(repository string) []string { return []string{"latest", repository + "-*"} }
-		uri := must[string](t)(a.client.RepositoryURI(t.Context(), "app"))
-		again := must[string](t)(a.client.RepositoryURI(t.Context(), uri))
-		if n := len(a.Called("ecr", "CreateRepository")); n != 1 || again != uri {
-			t.Errorf("%d repositories were created; %q, then %q", n, uri, again)
+		missing := a.client.Targets(t.Context(), []string{"app"})[0]
+		if n := len(a.Called("ecr", "CreateRepository")); n != 0 || !missing.Missing || missing.Err == nil {
+			t.Fatalf("%d repositories were created by looking for them: %+v", n, missing)
+		}
+		made := must[Target](t)(a.client.Create(t.Context(), missing, []string{"latest", "app-*"}))
+		if again := must[string](t)(a.client.RepositoryURI(t.Context(), "app")); again != made.URI {
+			t.Errorf("got %q, then %q", made.URI, again)
 		}
 		if diff := cmp.Diff([]string{"created repository"}, a.events.take()); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}
-		if r := a.client.settings[uri]; r == nil || r.Immutable("app-1") || !r.Immutable("1.2.3") {
+		if r := a.client.settings[made.URI]; r == nil || r.Immutable("app-1") || !r.Immutable("1.2.3") {
 			t.Errorf("settings: %+v", r)
 		}
 	})
+}
+
+// TestProbeMissing: rights show before the repository is there, its lack is no
+// finding, and nothing is made of a connection that breaks.
+func TestProbeMissing(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		fault emulator.Fault
+		want  string
+	}{
+		"all is well":       {},
+		"no PutImage":       {fault: emulator.Fault{Service: "registry", Action: "PUT no manifest", Kind: emulator.Denied, Times: -1}, want: "Allow ecr:PutImage on arn:aws:ecr:us-east-1:123456789012:repository/app to the role"},
+		"connection closed": {fault: emulator.Fault{Service: "registry", Action: "POST upload", Kind: emulator.Reset, Times: -1}},
+		"unavailable":       {fault: emulator.Fault{Service: "registry", Kind: emulator.Unavailable, Times: -1}},
+		"no token":          {fault: emulator.Fault{Service: "ecr", Action: "GetAuthorizationToken", Kind: emulator.Denied, Times: -1}, want: "Allow ecr:GetAuthorizationToken"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				a := newAccount(t)
+				if test.fault.Kind != "" {
+					a.Fail(test.fault)
+				}
+				err := a.client.ProbeMissing(t.Context(), "123456789012.dkr.ecr.us-east-1.amazonaws.com/app")
+				if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+					t.Errorf("got %v, want %q", err, test.want)
+				}
+			})
+		})
+	}
 }
 
 func TestCreateFails(t *testing.T) {

@@ -77,13 +77,30 @@ func (c *Client) Login(ctx context.Context, uris []string) error {
 // with requests that cannot succeed: for a digest that no content has, or with an
 // upload that nobody has begun. IAM is asked before the request is looked at, so
 // a refusal that names its action is a missing right, and any other is none.
-func (c *Client) Probe(ctx context.Context, uri string) error { return c.probe(ctx, uri, true) }
+func (c *Client) Probe(ctx context.Context, uri string) error { return c.probe(ctx, uri, probeImage) }
+
+// ProbeMissing is Probe for a repository of ECR that is still to be created: what
+// shows before it is there is that a right is missing, and nothing else.
+func (c *Client) ProbeMissing(ctx context.Context, uri string) error {
+	return c.probe(ctx, uri, probeMissing)
+}
 
 // ProbeIndex is Probe for an index all of whose images are in the repository: of
 // ECR only the right to put a manifest is asked for.
-func (c *Client) ProbeIndex(ctx context.Context, uri string) error { return c.probe(ctx, uri, false) }
+func (c *Client) ProbeIndex(ctx context.Context, uri string) error {
+	return c.probe(ctx, uri, probeIndex)
+}
 
-func (c *Client) probe(ctx context.Context, uri string, layers bool) error {
+// probed is what a probe is for.
+type probed int
+
+const (
+	probeImage probed = iota
+	probeIndex
+	probeMissing
+)
+
+func (c *Client) probe(ctx context.Context, uri string, what probed) error {
 	parsed, err := c.parse(ctx, uri)
 	if err != nil {
 		return err
@@ -95,6 +112,9 @@ func (c *Client) probe(ctx context.Context, uri string, layers bool) error {
 		return explain(err, "check push", repo)
 	}
 	if !login.ecr || login.given || login.place.Public {
+		if what == probeMissing {
+			return nil
+		}
 		return explain(c.probeUpload(ctx, client, repo), "check push", repo)
 	}
 	asks := []func() error{
@@ -109,18 +129,18 @@ func (c *Client) probe(ctx context.Context, uri string, layers bool) error {
 	refused := make([]error, len(asks))
 	var wait sync.WaitGroup
 	for i, ask := range asks {
-		if !layers && i < len(asks)-1 {
+		if what == probeIndex && i < len(asks)-1 {
 			continue
 		}
 		wait.Go(func() { refused[i] = ask() })
 	}
 	wait.Wait()
-	return c.judgeProbe(ctx, repo, login, refused)
+	return c.judgeProbe(ctx, repo, login, what, refused)
 }
 
 // judgeProbe makes one error of what ECR refused: the first question is whether
 // uploads work, the second is the only one that tells of a missing repository.
-func (c *Client) judgeProbe(ctx context.Context, repo name.Repository, login hostLogin, refused []error) error {
+func (c *Client) judgeProbe(ctx context.Context, repo name.Repository, login hostLogin, what probed, refused []error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -130,16 +150,16 @@ func (c *Client) judgeProbe(ctx context.Context, repo name.Repository, login hos
 		}
 	}
 	layer := refused[1]
-	if errorCode(layer) == "RepositoryNotFoundException" {
+	if errorCode(layer) == "RepositoryNotFoundException" && what != probeMissing {
 		return missingRepository(repo.RepositoryStr(), login.place, c.opts.ECR.Region(), layer)
 	}
-	if err := refused[0]; err != nil && deniedAction(err, layer == nil) == "" {
+	if err := refused[0]; what != probeMissing && err != nil && deniedAction(err, layer == nil) == "" {
 		return explain(err, "check push", repo)
 	}
 	var actions []string
 	var first error
 	for i, err := range refused {
-		action := deniedAction(err, i == 0)
+		action := deniedAction(err, i == 0 && what != probeMissing)
 		if i == 1 && isDenied(err) {
 			action = "ecr:BatchCheckLayerAvailability"
 		}

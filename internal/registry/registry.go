@@ -39,9 +39,6 @@ type Options struct {
 	// from there with its login. Default: private ECR; ECR Public gets a login
 	// only where something is pushed to it.
 	Public bool
-	// Create gives the tags that a repository gets, or wildcards for them, so that
-	// Targets can create one that ECR lacks. Default: a missing repository is an error.
-	Create func(repository string) (tags []string)
 	// Mask is told each secret before its first use.
 	Mask func(secret string)
 	// Events receives what was moved and what did not need to be. It is called

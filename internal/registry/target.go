@@ -160,8 +160,6 @@ func (c *Client) undescribed(ctx context.Context, t *Target, err error) {
 	switch {
 	case ctx.Err() != nil:
 		t.Err = context.Cause(ctx)
-	case errorCode(err) == "RepositoryNotFoundException" && c.opts.Create != nil:
-		*t, t.Err = c.create(ctx, *t)
 	case errorCode(err) == "RepositoryNotFoundException":
 		t.Missing = true
 		t.Err = missingRepository(t.name, t.place, c.opts.ECR.Region(), err)
@@ -225,8 +223,10 @@ func (c *Client) RepositoryURI(ctx context.Context, repository string) (string, 
 
 // Create makes a target that is missing: images are scanned on push, and tags
 // are immutable, except those of tags that are meant to move. Somebody else may
-// be quicker: then the repository is theirs. Errors are *problem.Error.
+// be quicker: then the repository is theirs. What was created is told as an event.
+// Errors are *problem.Error.
 func (c *Client) Create(ctx context.Context, missing Target, tags []string) (Target, error) {
+	start := time.Now()
 	wanted := Repository{Name: missing.name, ScanOnPush: true, TagMutability: "IMMUTABLE"}
 	for _, tag := range tags {
 		if isMoving(tag) && !slices.Contains(wanted.TagExclusions, tag) {
@@ -262,20 +262,12 @@ func (c *Client) Create(ctx context.Context, missing Target, tags []string) (Tar
 	made.Name = missing.name
 	missing.URI, missing.Settings, missing.Missing, missing.Err = cmp.Or(missing.URI, made.URI), &made, false, nil
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.settings[missing.URI] = missing.Settings
-	missing.Created = !theirs
-	return missing, nil
-}
-
-// create makes what Targets has not found, and tells it.
-func (c *Client) create(ctx context.Context, t Target) (Target, error) {
-	start := time.Now()
-	made, err := c.Create(ctx, t, c.opts.Create(t.Asked))
-	if err == nil && made.Created {
-		c.opts.Events(Event{Kind: KindCreated, Object: "repository " + made.name, Repository: made.URI, Duration: time.Since(start)})
+	c.mu.Unlock()
+	if missing.Created = !theirs; missing.Created {
+		c.opts.Events(Event{Kind: KindCreated, Object: "repository " + missing.name, Repository: missing.URI, Duration: time.Since(start)})
 	}
-	return made, err
+	return missing, nil
 }
 
 func (c *Client) explainCreate(missing Target, err error) error {

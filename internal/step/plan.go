@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
-	"github.com/towline/towline/internal/registry"
 	"github.com/towline/towline/internal/taskdef"
 )
 
@@ -18,9 +16,11 @@ const toCome = "@sha256:(of the new image)"
 // updated.
 func (s *Step) plan(ctx context.Context) error {
 	s.planBuild()
+	s.planRepositories()
 	if err := s.planPush(ctx); err != nil {
 		return err
 	}
+	s.planCache()
 	for _, e := range s.editions {
 		if err := s.planDefinition(e); err != nil {
 			return err
@@ -35,6 +35,7 @@ func (s *Step) plan(ctx context.Context) error {
 	for _, svc := range s.services {
 		s.planDeployment(svc)
 	}
+	s.planRevisions()
 	s.report.Say("nothing", "was written: this is a dry run")
 	s.report.Fact("Dry run", "nothing was written")
 	return nil
@@ -69,7 +70,7 @@ func (s *Step) planPush(ctx context.Context) error {
 		return nil
 	}
 	for _, ref := range s.refs {
-		if s.isMissing(ref) {
+		if s.isMissing(taskdef.Repository(ref)) {
 			s.report.Say("push", ref, "a new tag")
 			continue
 		}
@@ -94,9 +95,26 @@ func (s *Step) planPush(ctx context.Context) error {
 	return nil
 }
 
-// isMissing says whether a tag's repository is still to be created.
-func (s *Step) isMissing(ref string) bool {
-	return slices.ContainsFunc(s.targets, func(t registry.Target) bool { return t.Missing && strings.HasPrefix(ref, t.URI+":") })
+// planCache says where the build's cache goes once the image is where it belongs.
+func (s *Step) planCache() {
+	if !s.settings.Builds() || !s.settings.Build.Push {
+		return
+	}
+	_, to := s.cachePlaces()
+	for _, place := range to {
+		s.report.Say("cache", place.Ref, "the build's steps, for the next build")
+	}
+}
+
+// planRevisions says what is done with the older revisions.
+func (s *Step) planRevisions() {
+	keep := s.settings.Task.KeepRevisions
+	if !s.settings.Registers() || keep == 0 {
+		return
+	}
+	for _, e := range s.editions {
+		s.report.Say("deregister", "older revisions of "+e.base.Family(), fmt.Sprintf("all but the newest %d, and those that services run", keep))
+	}
 }
 
 // isHeld says whether a tag's repository lets it not be moved.

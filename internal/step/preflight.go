@@ -96,7 +96,10 @@ func (s *Step) preflight(ctx context.Context) error {
 	}
 	s.tellFound()
 	s.tellUnread()
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return s.createMissing(ctx)
 }
 
 // tellFound writes what was found side by side.

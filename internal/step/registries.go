@@ -92,15 +92,3 @@ func (s *Step) handOverLogin(ctx context.Context, host string) error {
 func loginOutput(prefix, host string) string {
 	return prefix + regexp.MustCompile(`[^a-zA-Z0-9_]+`).ReplaceAllString(host, "_")
 }
-
-// repositoryTags are the tags that a repository gets: those of the image, and the
-// build cache's.
-func (s *Step) repositoryTags(repository string) []string {
-	tags := []string{"towline-cache-*"}
-	for _, tag := range s.settings.Build.Tags {
-		if tag.Repository.String() == repository {
-			tags = append(tags, tag.Tag)
-		}
-	}
-	return tags
-}

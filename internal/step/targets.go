@@ -3,7 +3,6 @@ package step
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -41,9 +40,6 @@ func (s *Step) openRegistry() error {
 		Transport: s.opts.Transport, Mirrors: s.settings.Registry.RegistryMirrors,
 		Credentials: logins, Tentative: tentative, Public: s.settings.Registry.Public, Mask: s.runner.Mask, Events: s.report.Registry, CacheDir: filepath.Join(dir, "blobs"),
 	}
-	if s.settings.Registry.CreateRepository && !s.settings.DryRun {
-		opts.Create = s.repositoryTags
-	}
 	if s.session != nil {
 		opts.ECR = registry.NewECR(s.session.Config)
 	}
@@ -78,7 +74,7 @@ func (s *Step) findTargets(ctx context.Context) error {
 	s.targets = s.registry.Targets(ctx, s.askedRepositories())
 	uris := map[string]string{}
 	var errs []error
-	s.forgiveMissing()
+	s.forgiveMissing(ctx)
 	for _, target := range s.targets {
 		if target.Err == nil {
 			uris[target.Asked] = target.URI
@@ -105,21 +101,6 @@ func (s *Step) findTargets(ctx context.Context) error {
 		errs = append(errs, s.merge(ctx, uris))
 	}
 	return errors.Join(errs...)
-}
-
-// forgiveMissing lets a dry run go on without the repositories that would be
-// created.
-func (s *Step) forgiveMissing() {
-	for i, target := range s.targets {
-		if !target.Missing || !s.settings.DryRun || !s.settings.Registry.CreateRepository {
-			continue
-		}
-		s.note("note", "repository "+target.Asked+" is missing", "it would be created")
-		s.targets[i].Err = nil
-		if target.URI == "" {
-			s.targets[i].URI = fmt.Sprintf("%s.dkr.ecr.%s.amazonaws.com/%s", s.session.Account, s.session.Config.Region, target.Asked)
-		}
-	}
 }
 
 // tryTargets finds out whether the image may be pushed to each repository. A dry
@@ -152,7 +133,11 @@ func (s *Step) mergesInPlace() bool {
 // tryTarget probes one repository. A registry that is in trouble now may be well
 // when the image is ready; the push has more patience than the probe.
 func (s *Step) tryTarget(ctx context.Context, uri string) error {
-	err := s.registry.Probe(ctx, uri)
+	probe := s.registry.Probe
+	if s.isMissing(uri) {
+		probe = s.registry.ProbeMissing
+	}
+	err := probe(ctx, uri)
 	if answer, ok := errors.AsType[*transport.Error](err); ok && (answer.StatusCode >= http.StatusInternalServerError || answer.StatusCode == http.StatusTooManyRequests) {
 		s.unread(preflight.Unread{Action: "an upload", What: "the right to push to " + uri, Why: http.StatusText(answer.StatusCode)})
 		return nil
