@@ -114,6 +114,12 @@ func TestDeploy(t *testing.T) {
 			status: StatusSuperseded, reason: []string{"ecs-svc/9", "web:7"}, fails: []string{"was superseded", "concurrency"},
 			calls: map[string]int{"UpdateService": 1, "StopServiceDeployment": 0},
 		},
+		"STOPPED, and only its reason tells of a newer one": {
+			script: []step{{20 * time.Second, func(f *fakeECS) {
+				f.state(2).status, f.state(2).reason = "STOPPED", "Replaced by a new service deployment."
+			}}},
+			status: StatusSuperseded, reason: []string{"Replaced by a new service deployment"}, fails: []string{"was superseded", "concurrency"},
+		},
 		"STOPPED by a circuit breaker that does not roll back": {
 			prepare: func(f *fakeECS) {
 				f.service["deploymentConfiguration"] = map[string]any{"deploymentCircuitBreaker": map[string]any{"enable": true, "rollback": false}}

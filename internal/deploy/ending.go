@@ -90,6 +90,9 @@ func (w *taskWatch) detail(f TaskFailed) []string {
 
 // praise is the reason of a success: what should be known in spite of it.
 func (f *follower) praise() string {
+	if f.d.scaling {
+		return "the service already ran this task definition; it now runs " + plural(f.d.desired, "task")
+	}
 	if f.d.desired == 0 {
 		return "the desired count is 0: no task was started, nothing was verified"
 	}

@@ -49,10 +49,22 @@ type verdict struct {
 
 // judge says where the deployment stands. It is pure.
 func judge(d *deployment, s snapshot) verdict {
+	v := judgeRollout
 	if s.state != nil {
-		return judgeState(d, s)
+		v = judgeState
 	}
-	return judgeRollout(d, s)
+	return awaitCount(d, s, v(d, s))
+}
+
+// awaitCount takes back the success of a deployment that was completed before
+// its number of tasks was changed, until that number runs.
+func awaitCount(d *deployment, s snapshot, v verdict) verdict {
+	now := primary(s.service)
+	if d.scaling && v.status == StatusSucceeded && now != nil && aws.ToString(now.Id) == d.id &&
+		(now.RunningCount != s.service.DesiredCount || now.PendingCount != 0) {
+		v.status = ""
+	}
+	return v
 }
 
 // judgeState goes by the service deployment's status.
@@ -91,7 +103,7 @@ func judgeStopped(d *deployment, s snapshot) (Status, string) {
 		return StatusFailed, reason
 	case now != nil && aws.ToString(now.Id) != d.id && !isOlder(now, d):
 		return StatusSuperseded, replacedBy(now)
-	case mentions(reason, "supersed", "newer", "new deployment", "another deployment"):
+	case mentions(reason, "supersed", "newer", "new deployment", "new service deployment", "another deployment"):
 		return StatusSuperseded, reason
 	default:
 		return StatusStopped, reason

@@ -19,6 +19,9 @@ func (f *follower) rollBack(ctx context.Context, v verdict) verdict {
 		return v
 	case v.status == StatusTimedOut && f.rolling:
 		return f.awaitRollback(ctx, f, v) // ECS is at it, or somebody asked for it
+	case f.d.scaling:
+		v.sequel = "not rolled back: the task definition is the one that ran before"
+		return v
 	case !f.c.opts.RollbackOnFailure:
 		v.sequel = `not rolled back (input "rollback-on-failure" is false)`
 		return v

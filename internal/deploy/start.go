@@ -31,6 +31,7 @@ type deployment struct {
 	failedBefore int
 	unchanged    bool // already there, completed
 	settings     bool // other settings of the service were sent
+	scaling      bool // completed before, and given another number of tasks
 	uncertain    bool // asked for, but ECS's answer was lost
 	// before and events are the service deployments and service events that
 	// were there before ours: none of them is ours.
@@ -87,6 +88,10 @@ func (c *Client) start(ctx context.Context, before *ecstypes.Service, arn string
 		// ECS made no new deployment: the task definition was the same.
 		d.joined, d.settings = true, c.opts.Update.asks()
 		d.unchanged = c.rollout(ctx, after, now) == ecstypes.DeploymentRolloutStateCompleted
+		if d.unchanged && c.opts.Wait && after.DesiredCount != before.DesiredCount {
+			d.unchanged, d.scaling = false, true
+			d.watched, d.failedBefore = time.Now(), int(now.FailedTasks)
+		}
 		clear(d.before)
 	}
 	if !d.unchanged {
