@@ -69,7 +69,7 @@ var rooms = []struct {
 	{"internal/step", room{
 		imports: []string{
 			"internal/actions", "internal/awsauth", "internal/build", "internal/build/progress", "internal/build/sandbox", "internal/deploy",
-			"internal/inputs", "internal/preflight", "internal/problem", "internal/registry", "internal/report", "internal/scratch", "internal/taskdef",
+			"internal/inputs", "internal/policy", "internal/preflight", "internal/problem", "internal/registry", "internal/report", "internal/scratch", "internal/taskdef",
 		},
 		tests: []string{"internal/emulator"},
 		why:   "the only place where the phases meet; each of them knows nothing of the next",

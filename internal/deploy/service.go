@@ -36,7 +36,13 @@ type Service struct {
 	// are used.
 	LaunchType        string
 	CapacityProviders []string
+	// CodeDeploy is the group that deploys the service, where CodeDeploy does.
+	CodeDeploy *CodeDeployGroup
 }
+
+// CodeDeployGroup names a deployment group of CodeDeploy, and the deployment
+// configuration that it has.
+type CodeDeployGroup struct{ Application, Name, Config string }
 
 // Service reads the service and refuses, as a *problem.Error, what cannot be
 // deployed to: one that is missing, inactive or draining, or whose deployments
@@ -75,6 +81,9 @@ func (c *Client) Service(ctx context.Context) (*Service, error) {
 		}
 		out.TaskDefinitionARN, out.StableTaskDefinitionARN = b.d.previous, b.d.previous
 		out.Strategy = "blue/green by CodeDeploy"
+		out.CodeDeploy = &CodeDeployGroup{
+			Application: aws.ToString(b.group.ApplicationName), Name: aws.ToString(b.group.DeploymentGroupName), Config: aws.ToString(b.group.DeploymentConfigName),
+		}
 	}
 	return out, nil
 }

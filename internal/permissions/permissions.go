@@ -137,42 +137,7 @@ func (r request) print(plan policy.Plan) string {
 		}
 	}
 	if r.format == "terraform" {
-		return unknown(plan) + plan.Terraform()
+		return plan.Placeholders() + plan.Terraform()
 	}
-	return unknown(plan) + Text(plan)
-}
-
-func unknown(plan policy.Plan) string {
-	if len(plan.Unknown) == 0 {
-		return ""
-	}
-	return "# To be filled in:\n#   " + strings.Join(plan.Unknown, "\n#   ") + "\n\n"
-}
-
-// Text is a plan as JSON documents, each under a line that says what it is, and
-// what is lost without its optional statements.
-func Text(plan policy.Plan) string {
-	var b strings.Builder
-	for _, role := range plan.Roles {
-		if len(role.Trust) > 0 {
-			b.WriteString("# Who may assume " + role.Name + " (its trust policy)\n" + policy.JSON(role.Trust) + "\n")
-		}
-		b.WriteString("# What " + role.Name + " may do\n")
-		losses(&b, role.Permissions)
-		b.WriteString(policy.JSON(role.Permissions) + "\n")
-	}
-	for _, repository := range plan.Repositories {
-		b.WriteString("# Policy of the repository " + repository.Name + " in account " + repository.Account + ", region " + repository.Region + "\n")
-		losses(&b, repository.Policy)
-		b.WriteString(policy.JSON(repository.Policy) + "\n")
-	}
-	return b.String()
-}
-
-func losses(b *strings.Builder, statements []policy.Statement) {
-	for _, s := range statements {
-		if s.Loss != "" {
-			b.WriteString("#   without " + s.Sid + ", " + s.Loss + "\n")
-		}
-	}
+	return plan.Placeholders() + plan.Text()
 }

@@ -177,7 +177,7 @@ func (s *Step) Ship(ctx context.Context) error {
 		{"Deployment", s.settings.Resumes(), s.resume},
 	}
 	if s.settings.DryRun {
-		writes = []phase{{"Dry run", !s.settings.Asks(), s.plan}}
+		writes = []phase{{"Dry run", !s.settings.Asks(), s.plan}, {"Permissions", !s.settings.Asks() && s.settings.NeedsAWS(), s.planPolicies}}
 	}
 	for _, phase := range append(reads, writes...) {
 		if !phase.needs {
