@@ -31,6 +31,8 @@ import (
 type inPlace struct {
 	opts Options
 	mu   sync.Mutex
+	// next is loaded already for the next process, or nil.
+	next *child.Ready
 }
 
 // etcMounts are the files that the container runtime mounts into /etc.
@@ -53,7 +55,7 @@ func newInPlace(opts Options) (*inPlace, error) {
 	for _, name := range etcMounts() {
 		opts.Guard = append(opts.Guard, filepath.Join("/etc", name))
 	}
-	return &inPlace{opts: opts}, nil
+	return &inPlace{opts: opts, next: &child.Ready{}}, nil
 }
 
 // Name is "in place".
@@ -64,6 +66,7 @@ func (*inPlace) Name() string { return "in place" }
 func (s *inPlace) Run(ctx context.Context, root string, p Process, mounts []Mount) (result Result, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer func() { s.prepareNext(p.More && err == nil) }()
 	defer deaf()()
 	if err = systemFolders(root); err != nil {
 		return result, err
@@ -105,9 +108,22 @@ func (s *inPlace) Run(ctx context.Context, root string, p Process, mounts []Moun
 		if settleErr := watch.settle(ctx); settleErr != nil {
 			return settleErr
 		}
-		return outcome(child.Run(ctx, spec, p.Stdout, p.Stderr))
+		return outcome(s.next.Run(ctx, spec, p.Stdout, p.Stderr))
 	})
 	return result, err
+}
+
+// prepareNext gives up what was loaded for the process before, if it did not come to
+// run, and loads anew if there will be another one: while its layer is being made.
+func (s *inPlace) prepareNext(more bool) {
+	s.next.Close()
+	s.next = &child.Ready{}
+	if !more {
+		return
+	}
+	if ready, err := child.Prepare(); err == nil { // else the next one loads it, and tells why it cannot
+		s.next = ready
+	}
 }
 
 // refuse names the places that a process does not see as the root filesystem has

@@ -65,6 +65,8 @@ type Process struct {
 	// RemoveStubsRecursive removes the parents of mount stubs too, when the
 	// sandbox made them and they are empty.
 	RemoveStubsRecursive bool
+	// More says that another process will probably be run soon.
+	More bool
 	// Stdout and Stderr receive what the process writes, never both at once. An
 	// empty one drops it. Stdin is empty.
 	Stdout, Stderr io.Writer

@@ -208,6 +208,15 @@ func (s *Solver) begun(v *vertex) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.told[v.digest] = true
+	delete(s.runs, v.digest)
+}
+
+// moreRuns says whether there are commands that have not begun yet. Some may turn
+// out to be cached.
+func (s *Solver) moreRuns() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.runs) > 0
 }
 
 // tellCached tells the steps that v rests on and whose results came from a cache:
@@ -224,6 +233,7 @@ func (s *Solver) tellCached(v *vertex) {
 		s.mu.Lock()
 		told := s.told[from.digest]
 		s.told[from.digest] = true
+		delete(s.runs, from.digest)
 		at := s.places[from.digest]
 		s.mu.Unlock()
 		if told || from.op.GetSource() != nil {

@@ -125,6 +125,7 @@ func (o *execOp) process() (sandbox.Process, *tail, error) {
 		Args: meta.Args, Cwd: meta.Cwd, User: meta.User, Hostname: meta.Hostname,
 		Env:    slices.Concat(meta.Env, proxyEnv(meta.ProxyEnv)),
 		Stdout: out, Stderr: out, RemoveStubsRecursive: meta.RemoveMountStubsRecursive,
+		More: o.solver.moreRuns(),
 	}
 	if !slices.ContainsFunc(p.Env, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
 		p.Env = append(p.Env, "PATH="+defaultPath)

@@ -103,6 +103,8 @@ type Solver struct {
 	layers  map[digest.Digest]v1.Layer
 	created map[v1.Hash]time.Time
 	solved  map[*snapshot.Ref]solver.CachedResult
+	// runs are the commands that have not begun yet.
+	runs map[digest.Digest]bool
 	// told are the operations that are done here, or are known to be cached.
 	told map[digest.Digest]bool
 }
@@ -118,6 +120,7 @@ func New(opts Options) (*Solver, error) {
 		places: map[digest.Digest]place{},
 		layers: map[digest.Digest]v1.Layer{}, created: map[v1.Hash]time.Time{},
 		solved: map[*snapshot.Ref]solver.CachedResult{},
+		runs:   map[digest.Digest]bool{},
 		told:   map[digest.Digest]bool{},
 		name:   unique(),
 	}
@@ -198,6 +201,9 @@ func (s *Solver) learn(g *graph, source *pb.Source) {
 	maps.Copy(s.places, places)
 	// The frontend places a COPY or ADD, not the sources that it brings in.
 	for _, v := range g.vertices {
+		if v.op.GetExec() != nil && !s.told[v.digest] {
+			s.runs[v.digest] = true
+		}
 		at, known := places[v.digest]
 		for _, in := range v.inputs {
 			from := in.Vertex.Digest()

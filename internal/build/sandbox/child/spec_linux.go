@@ -56,6 +56,8 @@ type Spec struct {
 	NoNetwork bool
 }
 
+func (s *Spec) supervised() bool { return s.Supervised || s.Namespaces != nil }
+
 // Limit is a resource limit, by number.
 type Limit struct {
 	Resource   int

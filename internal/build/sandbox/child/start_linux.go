@@ -23,21 +23,71 @@ type Status struct {
 	Signal syscall.Signal
 }
 
+// Ready is a starter that waits for something to run. Our own binary takes tens of
+// milliseconds to load, which need not be spent when there is something. The zero
+// value loads it then.
+type Ready struct {
+	out, errOut pipe
+	child       *started
+	// ran says that the child has had its orders, and is reaped as what it became.
+	ran bool
+}
+
+// Prepare loads a starter. It is a child of this process: whoever reaps all children
+// ends it. When this process ends, so does it.
+func Prepare() (*Ready, error) {
+	r := &Ready{}
+	if err := errors.Join(r.out.open(), r.errOut.open()); err != nil {
+		r.Close()
+		return nil, err
+	}
+	var err error
+	if r.child, err = start(false, nil, r.out.w, r.errOut.w); err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// Close gives up what waits. Run does it too.
+func (r *Ready) Close() {
+	r.out.close()
+	r.errOut.close()
+	if r.child == nil {
+		return
+	}
+	r.child.close()
+	if !r.ran {
+		_ = r.child.proc.Kill()
+		_, _ = r.child.proc.Wait() // somebody else may have reaped it
+		r.ran = true
+	}
+}
+
+// Run runs spec; see Ready.Run.
+func Run(ctx context.Context, spec *Spec, stdout, stderr io.Writer) (Status, error) {
+	return (&Ready{}).Run(ctx, spec, stdout, stderr)
+}
+
 // Run runs spec and waits until the process, and everything that it left
 // running, has ended, and until all that they wrote has reached stdout and
 // stderr. When ctx ends, all of them are killed and the cause is returned.
-func Run(ctx context.Context, spec *Spec, stdout, stderr io.Writer) (Status, error) {
+func (r *Ready) Run(ctx context.Context, spec *Spec, stdout, stderr io.Writer) (Status, error) {
 	var status Status
-	var out, errOut pipe
-	if err := errors.Join(out.open(), errOut.open()); err != nil {
-		return status, err
+	if r.child != nil && (spec.supervised() || r.child.loaded() != nil) {
+		r.Close()
+		return Run(ctx, spec, stdout, stderr)
 	}
-	defer out.close()
-	defer errOut.close()
+	defer r.Close()
+	if r.child == nil {
+		if err := errors.Join(r.out.open(), r.errOut.open()); err != nil {
+			return status, err
+		}
+	}
 	var copies errgroup.Group
 	var turn sync.Mutex // the two may be one writer
-	copies.Go(func() error { return out.copyTo(&oneAtATime{turn: &turn, w: stdout}) })
-	copies.Go(func() error { return errOut.copyTo(&oneAtATime{turn: &turn, w: stderr}) })
+	copies.Go(func() error { return r.out.copyTo(&oneAtATime{turn: &turn, w: stdout}) })
+	copies.Go(func() error { return r.errOut.copyTo(&oneAtATime{turn: &turn, w: stderr}) })
 
 	// The kernel sends the parent-death signal when the thread ends that
 	// started the child, not the process: it has to stay until then.
@@ -46,9 +96,9 @@ func Run(ctx context.Context, spec *Spec, stdout, stderr io.Writer) (Status, err
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		var err error
-		status, err = run(ctx, spec, out.w, errOut.w)
-		_ = out.w.Close()
-		_ = errOut.w.Close()
+		status, err = r.run(ctx, spec)
+		_ = r.out.w.Close()
+		_ = r.errOut.w.Close()
 		done <- err
 	}()
 	err := <-done
@@ -98,13 +148,16 @@ func (o *oneAtATime) Write(b []byte) (int, error) {
 	return o.w.Write(b)
 }
 
-func run(ctx context.Context, spec *Spec, stdout, stderr *os.File) (Status, error) {
-	supervised := spec.Supervised || spec.Namespaces != nil
-	s, err := start(supervised, spec.Namespaces, stdout, stderr)
-	if err != nil {
-		return Status{}, err
+func (r *Ready) run(ctx context.Context, spec *Spec) (Status, error) {
+	supervised := spec.supervised()
+	if r.child == nil {
+		var err error
+		if r.child, err = start(supervised, spec.Namespaces, r.out.w, r.errOut.w); err != nil {
+			return Status{}, err
+		}
 	}
-	defer s.close()
+	s := r.child
+	r.ran = true
 	s.send(spec)
 	stop := make(chan struct{})
 	var watch errgroup.Group

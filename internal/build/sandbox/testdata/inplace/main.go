@@ -79,12 +79,17 @@ func run(ctx context.Context, entry sandbox.Entry) error {
 	if err != nil {
 		return err
 	}
+	chosen := map[string]sandbox.Sandbox{}
 	for _, step := range steps {
 		report := Report{Warning: entry.Warning, Sources: map[string]string{}}
-		s, warning, err := sandbox.Choose(ctx, step.Sandbox, sandbox.Options{
-			StateDir: "/towline/state", Executable: entry.Executable,
-			Guard: strings.Fields(vars["INPUT_GUARD"]), GuardTrees: []string{"/github/workspace"},
-		})
+		s, warning, err := chosen[step.Sandbox], "", error(nil)
+		if s == nil {
+			s, warning, err = sandbox.Choose(ctx, step.Sandbox, sandbox.Options{
+				StateDir: "/towline/state", Executable: entry.Executable,
+				Guard: strings.Fields(vars["INPUT_GUARD"]), GuardTrees: []string{"/github/workspace"},
+			})
+			chosen[step.Sandbox] = s
+		}
 		report.Warning += warning
 		if err != nil {
 			report.Error = err.Error()
