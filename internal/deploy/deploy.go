@@ -224,6 +224,7 @@ func (c *Client) conclude(ctx context.Context, d *deployment) (Outcome, error) {
 	default:
 		return d.outcome(c, StatusStarted, "no longer watched: "+firstLine(err)), c.lost(d, err)
 	}
+	f.tasks.tellTimes(ctx)
 	switch v.status {
 	case StatusSucceeded:
 		return d.outcome(c, StatusSucceeded, f.praise()), nil

@@ -134,6 +134,25 @@ type Deregistered struct {
 	Left int
 }
 
+// TaskTimes is how a new task came up. A time is zero that ECS does not give.
+type TaskTimes struct {
+	TaskID                                             string
+	CreatedAt, PullStartedAt, PullStoppedAt, StartedAt time.Time
+	// HealthyBy is when the containers were seen to be healthy, at the deployment's
+	// end; zero without health checks of their own.
+	HealthyBy time.Time
+}
+
+// Timing is how the tasks of a deployment came and went, once, at its end.
+type Timing struct {
+	// Tasks are the new ones, oldest first; at most 50.
+	Tasks []TaskTimes
+	// Stopped is how many old tasks have ended, Killed how many of them did not
+	// end by themselves, and StopTook the longest time that one took.
+	Stopped, Killed int
+	StopTook        time.Duration
+}
+
 // RollingBack says that the service is going back to what it ran before.
 type RollingBack struct {
 	Reason string
@@ -167,6 +186,7 @@ func (TaskState) event()    {}
 func (TaskOutput) event()   {}
 func (TaskEnded) event()    {}
 func (Deregistered) event() {}
+func (Timing) event()       {}
 func (RollingBack) event()  {}
 func (Notice) event()       {}
 func (Done) event()         {}

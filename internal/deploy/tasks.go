@@ -27,6 +27,8 @@ type taskWatch struct {
 	failed []TaskFailed
 	// said are the service's messages so far, oldest first.
 	said []string
+	// old are the ARNs of tasks that were told to stop.
+	old []string
 }
 
 func newTaskWatch(c *Client, d *deployment) *taskWatch {
@@ -41,6 +43,9 @@ func (w *taskWatch) look(ctx context.Context) {
 		switch {
 		case aws.ToString(t.StartedBy) != w.d.id || isOrderly(t):
 			w.over[arn] = true
+			if aws.ToString(t.StartedBy) != w.d.id && len(w.old) < mostTimes {
+				w.old = append(w.old, arn)
+			}
 		case hasEnded(t):
 			w.over[arn] = true
 			w.tell(ctx, t)

@@ -17,21 +17,32 @@ const worthTelling = time.Second
 // time, and where it went.
 func (r *Reporter) Close(ok bool) {
 	r.mu.Lock()
-	verb, object := r.result(ok)
-	text := fmt.Sprintf("%s in %s", object, elapsed(time.Since(r.begin)))
-	if !ok {
-		text = fmt.Sprintf("%s after %s", object, elapsed(time.Since(r.begin)))
-	}
+	verb, text := r.closing(ok)
 	if parts := r.whereTimeWent(); len(parts) > 1 || ok && len(parts) > 0 {
 		text += ": " + strings.Join(parts, ", ")
 	}
 	r.mu.Unlock()
-	line := columns(verb, strings.TrimSpace(text))
 	code := green + bold
 	if !ok {
 		code = red + bold
 	}
-	r.runner.Line(r.paint(code, line))
+	r.runner.Line(r.paint(code, columns(verb, text)))
+}
+
+// headline is the run in one sentence. r.mu is held.
+func (r *Reporter) headline(ok bool) string {
+	verb, text := r.closing(ok)
+	return verb + " " + text
+}
+
+// closing is the run in a verb, its object and the time. r.mu is held.
+func (r *Reporter) closing(ok bool) (verb, text string) {
+	verb, object := r.result(ok)
+	preposition := "in"
+	if !ok {
+		preposition = "after"
+	}
+	return verb, strings.TrimSpace(fmt.Sprintf("%s %s %s", object, preposition, elapsed(time.Since(r.begin))))
 }
 
 // result is the run in a verb and its object. r.mu is held.

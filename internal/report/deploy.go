@@ -8,9 +8,6 @@ import (
 	"github.com/towline/towline/internal/deploy"
 )
 
-// failedTask is a task for the summary.
-type failedTask struct{ id, summary, fix string }
-
 // Deploy reports what happens during a deployment.
 func (r *Reporter) Deploy(e deploy.Event) {
 	switch e := e.(type) {
@@ -41,6 +38,12 @@ func (r *Reporter) Deploy(e deploy.Event) {
 	case deploy.ServiceEvent:
 		r.untrusted(fmt.Sprintf("%-*s %s ", verbWidth, "event", e.At.UTC().Format("15:04:05")), oneLineUncut(e.Message))
 		r.told(e.Summary, e.Fix)
+		r.drained(e)
+	case deploy.Timing:
+		r.mu.Lock()
+		e.Tasks = append(r.timing.Tasks, e.Tasks...) // of several services
+		r.timing = e
+		r.mu.Unlock()
 	case deploy.TaskFailed:
 		r.taskFailed(e)
 	case deploy.LogLines:
@@ -89,6 +92,9 @@ func (r *Reporter) logLines(e deploy.LogLines) {
 	r.mu.Lock()
 	same := r.lastLog[e.Container] == text
 	r.lastLog[e.Container] = text
+	if !same {
+		r.logTails = append(r.logTails, logTail{e.TaskID, e.Container, e.Lines})
+	}
 	r.mu.Unlock()
 	object := "of container " + e.Container + ", task " + e.TaskID
 	if same {
@@ -177,7 +183,7 @@ func (r *Reporter) of(id string) string {
 func (r *Reporter) taskFailed(e deploy.TaskFailed) {
 	r.mu.Lock()
 	known := e.Summary != "" && slices.ContainsFunc(r.tasks, func(t failedTask) bool { return t.summary == e.Summary })
-	r.tasks = append(r.tasks, failedTask{e.TaskID, e.Summary, e.Fix})
+	r.tasks = append(r.tasks, failedTask{e.TaskID, e.Summary, e.Fix, e})
 	r.mu.Unlock()
 	if known {
 		r.line("failed", "task "+e.TaskID, e.StopCode, "as before")

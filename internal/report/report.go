@@ -34,6 +34,23 @@ type Reporter struct {
 	lastLog     map[string]string // by container: the last lines that were shown
 	deployments []string          // the deployments that were told of
 	outcomes    []deploy.Outcome
+	changes     []change
+	logTails    []logTail
+	stages      []stage
+	timing      deploy.Timing
+	checks      []check
+	// draining is since when old tasks are drained, drain how long it took.
+	draining time.Time
+	drain    time.Duration
+}
+
+// change is a difference of a task definition.
+type change struct{ path, before, after string }
+
+// stage is where a deployment stood from a moment on.
+type stage struct {
+	id, name string
+	at       time.Time
 }
 
 // phase is one part of the run.
@@ -91,6 +108,9 @@ func (r *Reporter) Change(path, before, after string) {
 		how = "removed"
 	}
 	r.line("change", path, how)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.changes = append(r.changes, change{path, clip(before, maxValue), clip(after, maxValue)})
 }
 
 // Fact puts a line into the summary's table. A later value of the same name

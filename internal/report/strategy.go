@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/towline/towline/internal/deploy"
 )
@@ -12,6 +13,9 @@ import (
 func (r *Reporter) strategy(e deploy.Event) {
 	switch e := e.(type) {
 	case deploy.Stage:
+		r.mu.Lock()
+		r.stages = append(r.stages, stage{e.DeploymentID, words(e.Stage), time.Now()})
+		r.mu.Unlock()
 		r.line("stage", r.of(e.DeploymentID)+words(e.Stage), elapsed(e.Elapsed), traffic(e))
 	case deploy.Paused:
 		until := ""

@@ -262,6 +262,9 @@ func (s *Step) register(ctx context.Context, e *edition) (changed bool, err erro
 		return false, err
 	}
 	e.definition, e.definitionARN = wanted, arn
+	for _, check := range wanted.HealthChecks() {
+		s.report.HealthCheck(check.Container, check.Interval)
+	}
 	return changed, nil
 }
 

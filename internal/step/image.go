@@ -62,7 +62,9 @@ func (s *Step) finishBuild() error {
 		if content.Index != nil {
 			platform = image.Platform.String()
 		}
-		s.report.Say("built", "image "+digest.String(), plural(len(layers), "layer"), platform)
+		size := imageSize(layers)
+		s.report.Say("built", "image "+digest.String(), plural(len(layers), "layer"), size, platform)
+		s.report.Fact("Size", size)
 		s.product.content, s.product.config = image, config.String()
 		s.product.platforms = append(s.product.platforms, image.Platform)
 	}
@@ -71,6 +73,17 @@ func (s *Step) finishBuild() error {
 		s.report.Say("built", "index "+content.Descriptor.Digest.String(), plural(len(content.Images), "platform"))
 	}
 	return s.describeProduct()
+}
+
+// imageSize is what an image's layers have together, compressed.
+func imageSize(layers []v1.Layer) string {
+	var sum int64
+	for _, l := range layers {
+		if size, err := l.Size(); err == nil {
+			sum += size
+		}
+	}
+	return fmt.Sprintf("%.1f MB", float64(sum)/1e6)
 }
 
 // names are the product's references: those that it is pushed to, or its tags.

@@ -45,6 +45,12 @@ func normalizer(paths ...string) func(string) string {
 		{regexp.MustCompile(`: (config|layer) sha256:DIGEST: POST`), ": BLOB: POST"}, // the first that fails
 		// Whether a side container has ended when ECS is asked is chance.
 		{regexp.MustCompile(`(?m)^ *container proxy: exit.*\n`), ""},
+		// What a chart draws are times, and what took long enough to be drawn.
+		{regexp.MustCompile("(?s)```mermaid\ngantt.*?```"), "CHART"},
+		{regexp.MustCompile(`(?m)^(\| <code>TASK</code>) \|.*$`), "$1 | TIMES |"},
+		{regexp.MustCompile(`(?m)^(\| \d+ tasks?, the last:<br><code>TASK</code> \|.*) \| [^|]* \|$`), "$1 | TIME |"},
+		{regexp.MustCompile(`(\| <code>TASK</code> \| TIMES \|\n)+`), "$1"},
+		{regexp.MustCompile(`<br>container proxy: exit code \d+`), ""},
 		{regexp.MustCompile(`(?m)^::TOKEN::\n::stop-commands::TOKEN\n`), ""},
 	}
 	return func(text string) string {
