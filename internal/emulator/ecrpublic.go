@@ -20,6 +20,9 @@ func (c *Cloud) publicOperations() map[string]operation {
 }
 
 func (c *Cloud) publicAuthorizationToken(q *request) (any, error) {
+	if err := q.who.allow("sts:GetServiceBearerToken", "*", "sts:AWSServiceName", "ecr-public.amazonaws.com"); err != nil {
+		return nil, err
+	}
 	pass := c.unique("password") + c.unique("password")
 	p := &password{who: q.who, region: publicRegion, public: true, expires: q.now.Add(passwordLife)}
 	c.passwords[pass] = p

@@ -130,6 +130,7 @@ func For(s inputs.Settings, f Facts) Plan {
 		return Plan{}
 	}
 	b.images()
+	b.public()
 	b.tasks()
 	b.oneOff()
 	b.services()

@@ -93,6 +93,8 @@ func stages() map[string][]stage {
 		"build-push-uri":      {{}, again, {world: []string{"repository-name shop2"}, fails: true}},
 		"create-repository":   {{world: []string{"repository-name shop2"}}, again},
 		"cache":               {{}, again},
+		"cross-account":       {{}, again},
+		"public":              {{}},
 		"instances":           {{world: onInstances}, {world: append([]string{"twice"}, onInstances...)}, {world: append([]string{"service-name web2"}, onInstances...), fails: true}},
 		"merge":               {{world: []string{"pushed linux/amd64", "pushed linux/arm64"}}},
 		"deploy-image":        taken,

@@ -27,10 +27,27 @@ type documented struct {
 
 // documentedFlow is one step of the document, and the policies for it.
 type documentedFlow struct {
-	definition   string
-	with         map[string]string
-	permissions  permissions
-	repositories []string
+	definition  string
+	with        map[string]string
+	permissions permissions
+	// repository is the policy of another account's repository, if there is one.
+	repository permissions
+}
+
+// without takes a part away.
+func (f documentedFlow) without(gone part) documentedFlow {
+	if gone.repository {
+		f.repository = f.repository.without(gone)
+	} else {
+		f.permissions = f.permissions.without(gone)
+	}
+	return f
+}
+
+// required leaves out what can be left out.
+func (f documentedFlow) required() documentedFlow {
+	f.permissions, f.repository = f.permissions.required(), f.repository.required()
+	return f
 }
 
 // permissions is a policy document from which parts can be taken away.
@@ -54,9 +71,16 @@ type part struct {
 	member, value string
 	sid           string
 	optional, all bool
+	// repository says that it is of the repository's policy.
+	repository bool
 }
 
-func (p part) String() string { return p.sid + " without " + p.value }
+func (p part) String() string {
+	if p.repository {
+		return p.sid + " of the repository without " + p.value
+	}
+	return p.sid + " without " + p.value
+}
 
 // parts are everything that can be taken away, each by itself. "*" is not: an
 // action without resources is nothing. Statements that another flow takes apart
@@ -76,13 +100,23 @@ func (p permissions) parts(elsewhere map[string]bool) []part {
 		for _, member := range []string{"Action", "Resource"} {
 			values := list(s[member])
 			for _, value := range values {
-				if len(values) == 1 {
+				if len(values) == 1 || s[member] == nil {
 					continue
 				}
 				one.member, one.value, one.all = member, value, false
 				all = append(all, one)
 			}
 		}
+	}
+	return all
+}
+
+// parts are those of the role's policy, and of the repository's.
+func (f documentedFlow) parts(elsewhere map[string]bool) []part {
+	all := f.permissions.parts(elsewhere)
+	for _, one := range f.repository.parts(elsewhere) {
+		one.repository = true
+		all = append(all, one)
 	}
 	return all
 }
@@ -170,7 +204,7 @@ func readDocument(t *testing.T) documented {
 		}
 	}
 	for _, m := range regexp.MustCompile("(?s)<!-- flow (\\S+) -->.*?```yaml\n(.*?)```\n(.*?)<!-- /generated -->").FindAllStringSubmatch(text, -1) {
-		flow := documentedFlow{definition: cmp.Or(d.definitions[m[1]], d.definitions[""]), with: map[string]string{}, repositories: find(m[3], "json repository")}
+		flow := documentedFlow{definition: cmp.Or(d.definitions[m[1]], d.definitions[""]), with: map[string]string{}}
 		values := map[string]any{}
 		if err := yaml.Unmarshal([]byte(m[2]), &values); err != nil {
 			t.Fatalf("%s: %v", m[1], err)
@@ -183,6 +217,11 @@ func readDocument(t *testing.T) documented {
 		}
 		if err := json.Unmarshal([]byte(find(m[3], "json permissions")[0]), &flow.permissions); err != nil {
 			t.Fatalf("%s: %v", m[1], err)
+		}
+		for _, policy := range find(m[3], "json repository") {
+			if err := json.Unmarshal([]byte(policy), &flow.repository); err != nil {
+				t.Fatalf("%s: %v", m[1], err)
+			}
 		}
 		d.flows[m[1]] = flow
 	}
@@ -212,7 +251,7 @@ func TestPolicies(t *testing.T) {
 				t.Fatal("docs/iam.md has a flow that is not run: add it to stages")
 			}
 			for i, s := range all {
-				got := flow.play(t, document, s, flow.permissions)
+				got := flow.play(t, document, s)
 				if (got.code != 0) != s.fails {
 					t.Errorf("stage %d: got exit code %d, want a failure: %t\n%s", i, got.code, s.fails, got.log)
 				}
@@ -220,12 +259,12 @@ func TestPolicies(t *testing.T) {
 					t.Errorf("stage %d: denied with the whole policy: %q\n%s", i, got.denied, got.log)
 				}
 				if s.suffices() {
-					if got := flow.play(t, document, s, flow.permissions.required()); got.code != 0 {
+					if got := flow.required().play(t, document, s); got.code != 0 {
 						t.Errorf("stage %d: got exit code %d without the optional statements:\n%s", i, got.code, got.log)
 					}
 				}
 			}
-			for _, gone := range flow.permissions.parts(document.elsewhere(name)) {
+			for _, gone := range flow.parts(document.elsewhere(name)) {
 				if gone.optional {
 					flow.checkSpared(t, document, all, gone)
 				} else {
@@ -241,7 +280,7 @@ func TestPolicies(t *testing.T) {
 func (f documentedFlow) checkNeeded(t *testing.T, d documented, all []stage, gone part) {
 	t.Helper()
 	for _, s := range all {
-		if s.suffices() && f.play(t, d, s, f.permissions.without(gone).required()).code != 0 {
+		if s.suffices() && f.without(gone).required().play(t, d, s).code != 0 {
 			return
 		}
 	}
@@ -252,7 +291,7 @@ func (f documentedFlow) checkNeeded(t *testing.T, d documented, all []stage, gon
 func (f documentedFlow) checkSpared(t *testing.T, d documented, all []stage, gone part) {
 	t.Helper()
 	for _, s := range all {
-		got := f.play(t, d, s, f.permissions.without(gone))
+		got := f.without(gone).play(t, d, s)
 		if len(got.denied) == 0 {
 			continue
 		}
@@ -293,7 +332,7 @@ type played struct {
 }
 
 // play runs a flow on a stage with a policy.
-func (f documentedFlow) play(t *testing.T, d documented, s stage, p permissions) played {
+func (f documentedFlow) play(t *testing.T, d documented, s stage) played {
 	t.Helper()
 	dir := t.TempDir()
 	workspace := filepath.Join(dir, "workspace")
@@ -308,8 +347,9 @@ func (f documentedFlow) play(t *testing.T, d documented, s stage, p permissions)
 	t.Run("bubble", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			t.Helper()
-			w := newWorld(t, env, strings.Join(append([]string{"permissions " + p.json(t), "trust " + oneLine(d.trust)}, s.world...), "\n"), f.definition)
+			w := newWorld(t, env, strings.Join(append([]string{"permissions " + f.permissions.json(t), "trust " + oneLine(d.trust)}, s.world...), "\n"), f.definition)
 			w.nameDocumented(t)
+			f.addForeign(t, w)
 			s.begin(t, w, f.definition)
 			if got.code = w.run(t); w.twice && got.code == 0 {
 				w.reset(t)
@@ -326,6 +366,19 @@ func (f documentedFlow) play(t *testing.T, d documented, s stage, p permissions)
 		})
 	})
 	return got
+}
+
+// addForeign adds the repositories in another account and in ECR Public.
+func (f documentedFlow) addForeign(t *testing.T, w *world) {
+	t.Helper()
+	w.cloud.AddRepository(emulator.Repository{Name: "shop", Alias: "acme"})
+	uri := w.cloud.AddRepository(emulator.Repository{Name: "shop", Account: "210987654321"})
+	if len(f.repository.Statement) == 0 || f.repository.Statement[0]["Effect"] == "Deny" {
+		return
+	}
+	if err := w.cloud.SetRepositoryPolicy(uri, f.repository.json(t)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // nameDocumented adds what the document's definitions and flows name.
