@@ -2,6 +2,8 @@ package registry
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -43,6 +45,8 @@ func explain(err error, op string, repo name.Repository) error {
 		p.Fix = fixDenied(answer, pulling, isECR, repo, account, region)
 	case answer.StatusCode == http.StatusUnauthorized:
 		p.Fix = fixUnauthorized(pulling, isECR, repo)
+	case hasCode(answer, transport.TagInvalidErrorCode) && strings.Contains(answer.Error(), "immutable"):
+		p.Fix = fixImmutable
 	case !pulling && (hasCode(answer, transport.BlobUnknownErrorCode) || hasCode(answer, transport.ManifestBlobUnknownErrorCode)):
 		p.Fix = "What the image is made of was there a moment ago, and somebody else (a lifecycle policy?) has deleted it: run the job again."
 	case answer.StatusCode == http.StatusNotFound && pulling:
@@ -100,6 +104,28 @@ func fixBroken(err error, pulling, isECR bool, repo name.Repository, region stri
 	if strings.Contains(err.Error(), "no such host") {
 		return fmt.Sprintf("Check the registry's name, %s.", repo.RegistryStr())
 	}
+	if isClosed(err) && pulling {
+		return "The connection broke each time it was tried: run the job again. If it keeps on, look for a proxy or a firewall on the way to " + repo.RegistryStr() + "."
+	}
+	if isClosed(err) {
+		return "The connection broke each time it was tried: run the job again, and what has arrived is not sent anew. If it keeps on, look for a proxy or a firewall on the way to " + repo.RegistryStr() + " that limits uploads."
+	}
+	return fixTLS(err, repo.RegistryStr())
+}
+
+// fixTLS is for a registry whose identity nobody vouches for. Go takes the file of
+// SSL_CERT_FILE in place of its own list, not beside it.
+func fixTLS(err error, host string) string {
+	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
+		return "Put the certificate of the authority that signed " + host + "'s into a file of the workspace, after the public ones " +
+			"(cat /etc/ssl/certs/ca-certificates.crt ca.pem > certs.pem), and set in the step's env: SSL_CERT_FILE: /github/workspace/certs.pem"
+	}
+	if _, invalid := errors.AsType[*tls.CertificateVerificationError](err); invalid {
+		return "Have the certificate of " + host + " renewed, for that name."
+	}
+	if strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
+		return "Put " + host + " behind HTTPS: without it only registries of this machine (localhost) are talked to."
+	}
 	return ""
 }
 
@@ -128,7 +154,7 @@ func fixUnauthorized(pulling, isECR bool, repo name.Repository) string {
 	case pulling && repo.RegistryStr() == name.DefaultRegistry:
 		return "Check the image's name: Docker Hub answers like this for one that does not exist. For a private one set registry-credentials: docker.io=USER:TOKEN"
 	}
-	return fixLogin(pulling, repo, "Set registry-credentials: %s=USER:PASSWORD")
+	return fixLogin(pulling, repo, "Set registry-credentials: %s=USER:PASSWORD; if it is set, check both: the registry does not know that login.")
 }
 
 // fixLogin adds what GitHub's own registry needs to fix, which names the host.
@@ -163,18 +189,22 @@ func fixDenied(answer *transport.Error, pulling, isECR bool, repo name.Repositor
 	case strings.Contains(text, "upstream registry failed"):
 		return "Check the secret of the pull-through cache's rule in AWS Secrets Manager: the registry behind it refuses that login. An official image of Docker Hub is below library/."
 	case pulling && strings.Contains(text, "ecr:BatchImportUpstreamImage"), pulling && strings.Contains(text, "ecr:CreateRepository"):
-		return fixActions([]string{"ecr:BatchImportUpstreamImage", "ecr:CreateRepository"}, repo, account, region) +
+		return fixActions([]string{"ecr:BatchImportUpstreamImage", "ecr:CreateRepository"}, text, repo, account, region) +
 			" The first pull through a cache fetches the image and creates its repository."
 	}
-	fix := fixActions([]string{action}, repo, account, region)
+	fix := fixActions([]string{action}, text, repo, account, region)
 	if action == "ecr:PutImage" && !strings.Contains(text, "not authorized to perform") {
 		fix += " ECR answers the same when the repository has reached its quota of images: then delete old ones (a lifecycle policy does), or ask for a higher quota."
 	}
 	return fix
 }
 
-// fixActions says which IAM actions a role lacks on a repository of ECR.
-func fixActions(actions []string, repo name.Repository, account, region string) string {
+// fixActions says which IAM actions a role lacks on a repository of ECR, and where
+// to allow them, as far as the refusal tells.
+func fixActions(actions []string, refusal string, repo name.Repository, account, region string) string {
+	if strings.Contains(refusal, "no resource-based policy") {
+		return fmt.Sprintf("Let the repository's own policy, in account %s, allow the role %s.", account, strings.Join(actions, ", "))
+	}
 	return fmt.Sprintf("Allow %s on arn:%s:ecr:%s:%s:repository/%s to the role, and in the repository's policy if it is another account's.",
 		strings.Join(actions, ", "), partition(region), region, account, repo.RepositoryStr())
 }

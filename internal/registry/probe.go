@@ -177,7 +177,7 @@ func (c *Client) judgeProbe(ctx context.Context, repo name.Repository, login hos
 	account, region, _ := ECRHost(repo.RegistryStr())
 	return &problem.Error{
 		Op: "check push to " + displayName(repo), Input: "repository", Value: displayName(repo), Err: first,
-		Fix: fixActions(actions, repo, account, region),
+		Fix: fixActions(actions, first.Error(), repo, account, region),
 	}
 }
 

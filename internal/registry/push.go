@@ -230,9 +230,11 @@ func immutableTag(tag name.Tag, have, want v1.Hash, err error) *problem.Error {
 	return &problem.Error{
 		Op: "push tag", Input: "tags", Value: display(tag),
 		Err: fmt.Errorf("the tag names %s already and cannot be moved to %s: %w", have, want, err),
-		Fix: "Use a tag that is new for each image, such as the commit's SHA, or make this tag mutable in the repository's settings.",
+		Fix: fixImmutable,
 	}
 }
+
+const fixImmutable = "Use a tag that is new for each image, such as the commit's SHA, or make this tag mutable in the repository's settings."
 
 // pushContent puts content into repo by its digest, all that it names first.
 // Blobs may be mounted from the repositories of the same registry in done, which

@@ -162,7 +162,9 @@ func (c *Client) undescribed(ctx context.Context, t *Target, err error) {
 		t.Err = context.Cause(ctx)
 	case errorCode(err) == "RepositoryNotFoundException":
 		t.Missing = true
-		t.Err = missingRepository(t.name, t.place, c.opts.ECR.Region(), err)
+		missing := missingRepository(t.name, t.place, c.opts.ECR.Region(), err)
+		missing.Value = t.Asked
+		t.Err = missing
 	case t.URI != "" && isDenied(err):
 		// Only the registry itself can tell: another account's repository, or
 		// a role that may push but not describe.

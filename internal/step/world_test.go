@@ -54,6 +54,8 @@ type world struct {
 	env    map[string]string
 	log    log
 	others map[string]*otherRegistry
+	// hosts answer in some way of their own.
+	hosts map[string]roundTrip
 	// through answers for everything, where it is set.
 	through http.RoundTripper
 
@@ -89,7 +91,7 @@ func newWorld(t *testing.T, env map[string]string, lines, definition string) *wo
 	job := emulator.Job{Repository: env["GITHUB_REPOSITORY"], SHA: env["GITHUB_SHA"]}
 	w := &world{
 		cloud: emulator.New(emulator.Options{Region: "eu-central-1", Job: job, Key: issuerKey(), Pace: duration(t, lines, "pace"), ClockAhead: duration(t, lines, "clock-ahead")}), env: env,
-		others: map[string]*otherRegistry{}, errors: 1,
+		others: map[string]*otherRegistry{}, hosts: map[string]roundTrip{}, errors: 1,
 	}
 	w.env["ACTIONS_ID_TOKEN_REQUEST_URL"], w.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = w.cloud.IDTokenRequest("")
 	w.cloud.AddUser(userKey, userSecret)
@@ -254,7 +256,7 @@ func (w *world) set(t *testing.T, s *settings, word, value string) {
 	case "supersede-at": // somebody else deploys when the log has this text
 		w.supersedeAt = value
 	default:
-		if !w.setCredentials(t, s, word, value) {
+		if !w.setCredentials(t, s, word, value) && !w.setRegistries(t, s, word, value) {
 			t.Fatalf("world: unknown word %q", word)
 		}
 	}
@@ -321,8 +323,8 @@ func (w *world) transport() http.RoundTripper {
 		if err := w.travel(req.Context()); err != nil {
 			return nil, err
 		}
-		if other := w.others[req.URL.Host]; other != nil {
-			return other.roundTrip(req)
+		if other := w.elsewhere(req.URL.Host); other != nil {
+			return other(req)
 		}
 		return account.RoundTrip(req)
 	})
