@@ -148,7 +148,7 @@ func targets(s inputs.Settings) []inputs.Repository {
 func (b *builder) login(uses []*use) {
 	const why = "base images and images to deploy cannot be read from ECR"
 	login := Statement{Sid: "Login", Actions: []string{"ecr:GetAuthorizationToken"}, Resources: []string{"*"}}
-	needed, wanted := false, len(b.mirrorPlaces()) > 0
+	needed, wanted := b.settings.LogsIn(), len(b.mirrorPlaces()) > 0
 	for _, u := range uses {
 		if len(u.places) == 0 {
 			continue

@@ -67,7 +67,7 @@ func (b *builder) follow(service string) {
 		Resources: append(b.serviceDeployments(service), b.arn("ecs", "service-revision/"+b.servicePath()+"/*")),
 		Loss:      "the deployment is followed by its rollout state instead of its service deployment, and recognised by its time alone",
 	})
-	if b.settings.Deployment.RollbackOnFailure {
+	if d := b.settings.Deployment; d.RollbackOnFailure || d.RollbackOnCancel {
 		b.allow(Statement{
 			Sid: "OptionalStop", Actions: []string{"ecs:StopServiceDeployment"}, Resources: b.serviceDeployments(service),
 			Loss: "a deployment that fails is not stopped: the service is updated to its previous task definition instead",
@@ -85,7 +85,7 @@ func (b *builder) resume(service string) {
 		decide.Sid, decide.Actions = "RollBackDeployment", append(decide.Actions, "ecs:StopServiceDeployment")
 	}
 	b.allow(decide)
-	if d.Continue && d.WaitForServiceStability && d.RollbackOnFailure {
+	if d.Continue && d.WaitForServiceStability && (d.RollbackOnFailure || d.RollbackOnCancel) {
 		b.allow(Statement{
 			Sid: "OptionalStop", Actions: []string{"ecs:StopServiceDeployment"}, Resources: deployments,
 			Loss: "a deployment that fails after it was continued is not stopped",

@@ -95,6 +95,7 @@ func stages() map[string][]stage {
 		"cache":               {{}, again},
 		"cross-account":       {{}, again},
 		"public":              {{}},
+		"log-in":              {{}},
 		"instances":           {{world: onInstances}, {world: append([]string{"twice"}, onInstances...)}, {world: append([]string{"service-name web2"}, onInstances...), fails: true}},
 		"merge":               {{world: []string{"pushed linux/amd64", "pushed linux/arm64"}}},
 		"deploy-image":        taken,
