@@ -19,11 +19,17 @@ type abandonment struct {
 	cancel context.CancelCauseFunc
 }
 
+// ErrAbandoned is in the errors of what Abandon has ended.
+var ErrAbandoned = errors.New("given up")
+
 // abandonedError is the cause of a wait that Abandon ended.
 type abandonedError struct{ why error }
 
 // Error says why.
-func (a *abandonedError) Error() string { return "given up: " + a.why.Error() }
+func (a *abandonedError) Error() string { return ErrAbandoned.Error() + ": " + a.why.Error() }
+
+// Is says that it is ErrAbandoned.
+func (a *abandonedError) Is(target error) bool { return target == ErrAbandoned } //nolint:errorlint // it is what errors.Is asks
 
 // Abandon gives up the deployment that Deploy is about, now or later: one that is
 // under way ends as if it had failed for that reason, and is rolled back with
@@ -87,7 +93,7 @@ func (c *Client) Revert(ctx context.Context, out Outcome, why string) (Outcome, 
 	c.abandoned.mu.Lock()
 	c.abandoned.why = nil
 	c.abandoned.mu.Unlock()
-	c.opts.Update, c.opts.RollbackOnFailure = Update{}, false
+	c.opts.Update, c.reverting = Update{}, true
 	switch out.Status {
 	case StatusPaused:
 		back, err := c.Resume(ctx, true)
@@ -121,6 +127,9 @@ func (c *Client) Revert(ctx context.Context, out Outcome, why string) (Outcome, 
 	}
 	c.emit(RollingBack{Reason: why, To: previous})
 	back, err := c.Deploy(ctx, previous)
+	if known, ok := errors.AsType[*problem.Error](err); ok {
+		known.Op = op
+	}
 	if err != nil {
 		return out, err
 	}

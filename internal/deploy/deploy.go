@@ -99,6 +99,7 @@ type Client struct {
 	codedeploy *cdsdk.Client
 	group      *cdtypes.DeploymentGroupInfo
 	abandoned  abandonment
+	reverting  bool // what is deployed now is itself a way back
 }
 
 // New gives a Client. It contacts nobody.

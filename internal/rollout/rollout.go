@@ -19,8 +19,9 @@ type Options struct {
 	// Bake is how long to wait between two waves. Default: not.
 	Bake time.Duration
 	// Deploy brings one service to its end. Failed is done at the first failure
-	// of another one, with a cause that wraps its error. Required.
-	Deploy func(ctx, failed context.Context, n int) error
+	// of another one, with a *FailedError as its cause. Fail may be called as soon
+	// as it is known that this one fails: its end may be a while off. Required.
+	Deploy func(ctx, failed context.Context, n int, fail func(error)) error
 	// Check says whether a service that was deployed is still well; it is asked
 	// for all when a bake ends. It may be nil.
 	Check func(ctx context.Context, n int) error
@@ -115,7 +116,7 @@ func (r *run) wave(ctx, failed context.Context, first, size int) {
 		if ctx.Err() != nil || failed.Err() != nil {
 			return
 		}
-		r.ended(n, r.opts.Deploy(ctx, failed, n))
+		r.ended(n, r.opts.Deploy(ctx, failed, n, func(err error) { r.fail(&FailedError{n, err}) }))
 	})
 }
 

@@ -47,6 +47,7 @@ func TestRun(t *testing.T) {
 		parallel            int
 		bake                time.Duration
 		fails, sours, stays []int
+		early               []int // known to fail long before the end
 		keeps               bool
 		cancelAfter         time.Duration
 		want                string // a letter for each service
@@ -70,6 +71,7 @@ func TestRun(t *testing.T) {
 		"nothing is to be taken back":      {sizes: []int{2, 2}, parallel: 2, fails: []int{3}, keeps: true, want: "DDFF", most: 2, took: 2 * time.Minute},
 		"one cannot be taken back":         {sizes: []int{3, 1}, parallel: 3, fails: []int{3}, stays: []int{1}, want: "B!BF", most: 3, took: 3 * time.Minute},
 		"not begun because of its turn":    {sizes: []int{5}, parallel: 2, fails: []int{1}, want: "FF---", most: 2, took: time.Minute},
+		"known to fail before its end":     {sizes: []int{4}, parallel: 2, early: []int{0}, want: "FF--", most: 2, took: 61 * time.Minute, keeps: true},
 		"turns sour in the bake":           {sizes: []int{2, 2}, parallel: 2, bake: time.Minute, sours: []int{0}, want: "FB--", most: 2, took: 3 * time.Minute},
 		"cancelled while one is under way": {sizes: []int{1, 2, 2}, parallel: 2, cancelAfter: 90 * time.Second, want: "DFF--", most: 2, took: 90 * time.Second},
 		"cancelled in the bake":            {sizes: []int{1, 2}, parallel: 2, bake: time.Hour, cancelAfter: 90 * time.Second, want: "D--", most: 1, took: 90 * time.Second},
@@ -86,13 +88,13 @@ func TestRun(t *testing.T) {
 				d := &diary{begin: time.Now()}
 				opts := rollout.Options{
 					Sizes: test.sizes, Parallel: test.parallel, Bake: test.bake,
-					Deploy: func(ctx, failed context.Context, n int) error {
+					Deploy: func(ctx, failed context.Context, n int, fail func(error)) error {
 						d.under(1)
 						defer d.under(-1)
 						timer := time.NewTimer(time.Minute)
 						defer timer.Stop()
-						if !slices.Contains(test.fails, n) { // ends a moment later, unless it is given up
-							timer.Reset(time.Minute + time.Duration(len(test.fails)))
+						if !slices.Contains(append(test.early, test.fails...), n) { // ends a moment later, unless it is given up
+							timer.Reset(time.Minute + time.Duration(len(test.fails)+len(test.early)))
 						}
 						select {
 						case <-timer.C:
@@ -101,7 +103,11 @@ func TestRun(t *testing.T) {
 						case <-failed.Done():
 							return context.Cause(failed)
 						}
-						if slices.Contains(test.fails, n) {
+						if slices.Contains(test.early, n) {
+							fail(errBroken)
+							<-time.After(time.Hour)
+						}
+						if slices.Contains(append(test.fails, test.early...), n) {
 							return errBroken
 						}
 						return nil

@@ -66,6 +66,7 @@ type Step struct {
 	stages   []build.Stage
 	services []*service
 	editions []*edition
+	several  several
 	looks    looks
 
 	// refs are where the image goes: HOST/NAME:TAG.
