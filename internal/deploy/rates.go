@@ -40,7 +40,7 @@ func rateOf(action string) rate {
 }
 
 // ours is the share of a bucket that one step takes: others use the account too.
-const ours = 0.5
+const ours = 0.75
 
 // pacer lets calls through as ECS would, and has the others wait.
 type pacer struct {
