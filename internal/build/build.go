@@ -174,7 +174,7 @@ func Build(ctx context.Context, opts Options) (*Result, error) {
 // storeOptions keeps snapshots as overlays where RUN steps have namespaces and
 // overlays can be mounted, and as plain folders otherwise.
 func storeOptions(opts Options) (snapshot.Options, error) {
-	o := snapshot.Options{Dir: opts.Dir, Compression: opts.Compression, Progress: opts.Progress}
+	o := snapshot.Options{Dir: opts.Dir, Compression: opts.Compression, Outlines: knownOutlines(opts.CacheFrom), Progress: opts.Progress}
 	if seconds, err := strconv.ParseInt(opts.SourceDateEpoch, 10, 64); err == nil {
 		epoch := time.Unix(seconds, 0).UTC()
 		o.SourceDateEpoch = &epoch
@@ -308,6 +308,7 @@ func run(ctx context.Context, opts Options, given *contexts, store *snapshot.Sto
 		opts.Progress.Emit(progress.Warning{Message: "the build cache cannot be written", Detail: err.Error()})
 		return built, nil
 	}
+	noteOutlines(&left, store.Outlines())
 	built.Cache, err = cacheImage(left)
 	return built, err
 }

@@ -10,6 +10,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/towline/towline/internal/build/layer"
 	"github.com/towline/towline/internal/build/solver"
 )
 
@@ -40,14 +41,48 @@ func ReadCache(image v1.Image) (Cache, error) {
 	if manifest.Config.MediaType != cacheConfig {
 		return Cache{}, fmt.Errorf("cache: the manifest's config is %s, not a build cache", manifest.Config.MediaType)
 	}
-	c := Cache{Descriptors: manifest.Layers}
+	c := Cache{}
 	if c.Config, err = image.RawConfigFile(); err != nil {
 		return Cache{}, fmt.Errorf("cache: %w", err)
 	}
-	if c.Layers, err = image.Layers(); err != nil {
-		return Cache{}, fmt.Errorf("cache: %w", err)
+	layers, err := image.Layers()
+	if err != nil || len(layers) != len(manifest.Layers) {
+		return Cache{}, fmt.Errorf("cache: %d layers: %w", len(layers), err)
+	}
+	for i, d := range manifest.Layers {
+		of, err := v1.NewHash(d.Annotations[annotationOutline])
+		if d.MediaType == layer.OutlineType && err == nil {
+			if c.Outlines == nil {
+				c.Outlines = map[v1.Hash]v1.Layer{}
+			}
+			c.Outlines[of] = layers[i]
+			continue
+		}
+		c.Layers, c.Descriptors = append(c.Layers, layers[i]), append(c.Descriptors, d)
 	}
 	return c, nil
+}
+
+// annotationOutline is the digest of the layer that a blob is the outline of.
+const annotationOutline = "io.github.towline.outline"
+
+// noteOutlines adds to a cache what is known of the layers that it names.
+func noteOutlines(c *Cache, known map[v1.Hash]v1.Layer) {
+	c.Outlines = map[v1.Hash]v1.Layer{}
+	for _, d := range c.Descriptors {
+		if l := known[d.Digest]; l != nil {
+			c.Outlines[d.Digest] = l
+		}
+	}
+}
+
+// knownOutlines are those of all caches.
+func knownOutlines(caches []Cache) map[v1.Hash]v1.Layer {
+	known := map[v1.Hash]v1.Layer{}
+	for _, c := range caches {
+		maps.Copy(known, c.Outlines)
+	}
+	return known
 }
 
 // cacheImage is a cache as a registry keeps it.
@@ -57,7 +92,26 @@ func cacheImage(c Cache) (*Image, error) {
 		descriptors[i].MediaType = ociMediaType(d.MediaType)
 		descriptors[i].Annotations = maps.Clone(d.Annotations)
 	}
-	return storedImage(cacheConfig, c.Config, c.Layers, descriptors)
+	layers := slices.Clone(c.Layers)
+	for _, d := range c.Descriptors { // BuildKit reads the layers that its config names, and no others
+		l := c.Outlines[d.Digest]
+		if l == nil {
+			continue
+		}
+		digest, err := l.Digest()
+		if err != nil {
+			return nil, fmt.Errorf("cache: outline: %w", err)
+		}
+		size, err := l.Size()
+		if err != nil {
+			return nil, fmt.Errorf("cache: outline %s: %w", digest, err)
+		}
+		layers = append(layers, l)
+		descriptors = append(descriptors, v1.Descriptor{
+			MediaType: layer.OutlineType, Digest: digest, Size: size, Annotations: map[string]string{annotationOutline: d.Digest.String()},
+		})
+	}
+	return storedImage(cacheConfig, c.Config, layers, descriptors)
 }
 
 // storedImage is something that a registry keeps in the form of an image.

@@ -202,7 +202,11 @@ func (a *applier) regular(ctx context.Context, name string, hdr *tar.Header, r i
 		return err
 	}
 	defer unix.Close(fd) //nolint:errcheck // written with write(2), whose errors count
-	if a.opts.Outline && hdr.Size > 0 && (a.opts.Keep == nil || !a.opts.Keep(name)) {
+	keep := a.opts.Keep != nil && a.opts.Keep(name)
+	if empty := hdr.Uname == hollowOwner; a.opts.Outline && (empty || hdr.Size > 0 && !keep) {
+		if empty && keep { // for a link of it, which another layer has
+			a.res.Hollow = append(a.res.Hollow, name)
+		}
 		if err := a.hollow(fd, name); err != nil {
 			return err
 		}

@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -23,9 +22,8 @@ import (
 // of. The bytes depend on it, but not on how many blocks are packed at once.
 const gzipBlock = 1 << 20
 
-// gzipBlocks is how many blocks are in the works at least, and maxGzipBlocks bounds it,
-// and so the memory, which is about 4 MB a block.
-const gzipBlocks, maxGzipBlocks = 4, 16
+// gzipBlocks bounds how many blocks are packed at once, and so the memory.
+const gzipBlocks = 4
 
 // Blob is a packed layer in a file.
 type Blob struct {
@@ -68,7 +66,7 @@ func (c Compression) writer(w io.Writer) (io.WriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return gz, gz.SetConcurrency(gzipBlock, min(max(gzipBlocks, runtime.GOMAXPROCS(0)), maxGzipBlocks))
+	return gz, gz.SetConcurrency(gzipBlock, gzipBlocks)
 }
 
 // form is the extension of a packed layer's file, and its media type.
@@ -82,7 +80,12 @@ func (c Compression) form() (string, types.MediaType) {
 // Pack writes the changes of the folder root as a compressed layer into a file in
 // dir, named by its digest, in bounded memory. Without changes it is the empty
 // layer.
-func Pack(ctx context.Context, dir, root string, changes []Change, opts WriteOptions) (_ *Blob, err error) {
+func Pack(ctx context.Context, dir, root string, changes []Change, opts WriteOptions) (*Blob, error) {
+	return packTar(dir, opts.Compression, func(w io.Writer) (int, error) { return Write(ctx, w, root, changes, opts) })
+}
+
+// packTar packs what write writes, and counts, into a file in dir.
+func packTar(dir string, how Compression, write func(io.Writer) (files int, err error)) (_ *Blob, err error) {
 	f, err := os.CreateTemp(dir, "layer-*.tmp")
 	if err != nil {
 		return nil, fmt.Errorf("layer file: %w", err)
@@ -94,11 +97,11 @@ func Pack(ctx context.Context, dir, root string, changes []Change, opts WriteOpt
 		}
 	}()
 	tarSum, fileSum := sha256.New(), sha256.New()
-	packer, err := opts.Compression.writer(io.MultiWriter(f, fileSum))
+	packer, err := how.writer(io.MultiWriter(f, fileSum))
 	if err != nil {
 		return nil, fmt.Errorf("layer file: %w", err)
 	}
-	files, err := Write(ctx, io.MultiWriter(packer, tarSum), root, changes, opts)
+	files, err := write(io.MultiWriter(packer, tarSum))
 	if err = errors.Join(err, packer.Close()); err != nil {
 		return nil, Full(err, dir)
 	}
@@ -109,7 +112,7 @@ func Pack(ctx context.Context, dir, root string, changes []Change, opts WriteOpt
 	if err = f.Close(); err != nil {
 		return nil, fmt.Errorf("layer file: %w", err)
 	}
-	extension, mediaType := opts.Compression.form()
+	extension, mediaType := how.form()
 	b := &Blob{DiffID: sumOf(tarSum), Digest: sumOf(fileSum), Size: info.Size(), Files: files, MediaType: mediaType}
 	b.Path = filepath.Join(dir, b.Digest.Hex+extension)
 	if err = os.Rename(f.Name(), b.Path); err != nil {

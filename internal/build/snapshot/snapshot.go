@@ -41,6 +41,9 @@ type Options struct {
 	// Fetch downloads the layers among a chain that are still in a registry, side
 	// by side, before they are read one after the other; it may be nil.
 	Fetch func(ctx context.Context, layers ...v1.Layer) error
+	// Outlines are what earlier builds noted of layers, by the layers' digests: see
+	// layer.Outline. Where an outline will do, those layers are not read.
+	Outlines map[v1.Hash]v1.Layer
 	// Progress receives events; it may be nil.
 	Progress progress.Func
 }
@@ -54,6 +57,8 @@ type Store struct {
 	parked map[*Ref]*folder
 	// lowers holds unpacked layers by the ID of the chain that they complete.
 	lowers map[string]*lower
+	// outlines are those of layers, from Options or made here.
+	outlines map[v1.Hash]*outline
 }
 
 // New makes a Store in opts.Dir.
@@ -63,7 +68,11 @@ func New(opts Options) (*Store, error) {
 			return nil, fmt.Errorf("snapshot store: %w", err)
 		}
 	}
-	return &Store{opts: opts, parked: map[*Ref]*folder{}, lowers: map[string]*lower{}}, nil
+	s := &Store{opts: opts, parked: map[*Ref]*folder{}, lowers: map[string]*lower{}, outlines: map[v1.Hash]*outline{}}
+	for of, l := range opts.Outlines {
+		s.outlines[of] = &outline{layer: l, given: true}
+	}
+	return s, nil
 }
 
 // Dir is a new empty folder in the store, for the caller's own use.

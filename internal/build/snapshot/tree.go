@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"time"
@@ -90,54 +91,30 @@ func (s *Store) take(parent *Ref, access Access) *folder {
 
 // unpack puts a chain of layers into a new folder.
 func (s *Store) unpack(ctx context.Context, ref *Ref, chain []v1.Layer, outline bool) (*folder, error) {
+	if outline {
+		return s.sketch(ctx, chain)
+	}
 	if err := s.fetch(ctx, chain); err != nil {
 		return nil, err
 	}
 	begin := time.Now()
-	keep := map[string]bool{"etc/passwd": true, "etc/group": true}
-	for {
-		dir, err := s.Dir("tree")
-		if err != nil {
-			return nil, err
-		}
-		bytes, hollow, err := s.applyAll(ctx, dir, chain, outline, keep)
-		if err != nil {
-			_ = os.RemoveAll(dir)
-			return nil, err
-		}
-		if len(hollow) > 0 {
-			// An account file is a hard link of one that was left empty: once more.
-			for _, path := range hollow {
-				keep[path] = true
-			}
-			if err := os.RemoveAll(dir); err != nil {
-				return nil, fmt.Errorf("tree %s: %w", dir, err)
-			}
-			continue
-		}
-		if ref != nil && len(chain) > 0 && !outline {
-			s.opts.Progress.Emit(progress.BaseUnpacked{Ref: ref.name, Layers: len(chain), Size: bytes, Duration: time.Since(begin)})
-		}
-		return &folder{path: dir, outline: outline && len(chain) > 0}, nil
+	dir, err := s.Dir("tree")
+	if err != nil {
+		return nil, err
 	}
-}
-
-// applyAll applies a chain to dir. Hollow lists files that an outline has to
-// keep, too, for the sake of keep.
-func (s *Store) applyAll(ctx context.Context, dir string, chain []v1.Layer, outline bool, keep map[string]bool) (bytes int64, hollow []string, err error) {
-	opts := layer.ApplyOptions{IgnoreOwner: s.opts.IgnoreOwner, Outline: outline}
-	if outline {
-		opts.Keep = func(path string) bool { return keep[path] }
-	}
+	var bytes int64
 	for _, l := range chain {
-		result, err := s.apply(ctx, dir, l, opts)
-		if err != nil {
-			return 0, nil, err
+		result, applyErr := s.apply(ctx, dir, l, layer.ApplyOptions{IgnoreOwner: s.opts.IgnoreOwner})
+		if applyErr != nil {
+			_ = os.RemoveAll(dir)
+			return nil, applyErr
 		}
 		bytes += result.Bytes
-		hollow = append(hollow, slices.DeleteFunc(result.Hollow, func(path string) bool { return keep[path] })...)
 	}
-	return bytes, hollow, nil
+	if ref != nil && len(chain) > 0 {
+		s.opts.Progress.Emit(progress.BaseUnpacked{Ref: ref.name, Layers: len(chain), Size: bytes, Duration: time.Since(begin)})
+	}
+	return &folder{path: dir}, nil
 }
 
 func (s *Store) fetch(ctx context.Context, chain []v1.Layer) error {
@@ -153,16 +130,15 @@ func (s *Store) apply(ctx context.Context, dir string, l v1.Layer, opts layer.Ap
 	if err != nil {
 		return layer.ApplyResult{}, fmt.Errorf("layer: %w", err)
 	}
-	blob, err := l.Compressed()
+	tar, err := l.Uncompressed()
 	if err != nil {
 		return layer.ApplyResult{}, fmt.Errorf("layer %s: %w", digest, err)
 	}
-	defer blob.Close() //nolint:errcheck // read only
-	// Not Uncompressed: that of a pulled layer takes twice as long.
-	tar, err := layer.Decompress(blob)
-	if err != nil {
-		return layer.ApplyResult{}, fmt.Errorf("layer %s: %w", digest, err)
-	}
+	return s.applyTar(ctx, dir, digest, tar, opts)
+}
+
+// applyTar applies the tar of the layer digest to dir, and closes it.
+func (s *Store) applyTar(ctx context.Context, dir string, digest v1.Hash, tar io.ReadCloser, opts layer.ApplyOptions) (layer.ApplyResult, error) {
 	defer tar.Close() //nolint:errcheck // read only
 	result, err := layer.Apply(ctx, dir, tar, opts)
 	if err != nil {

@@ -32,6 +32,9 @@ type Cache struct {
 	// Layers are the blobs, and Descriptors name them in the same order.
 	Layers      []v1.Layer
 	Descriptors []v1.Descriptor
+	// Outlines are those of layers of bases, by the layers' digests: see
+	// snapshot.Options.Outlines.
+	Outlines map[v1.Hash]v1.Layer
 }
 
 // CacheMode says which steps' results a cache keeps.
