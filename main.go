@@ -32,6 +32,9 @@ func main() {
 	if code, ok := sandbox.Main(os.Args); ok {
 		os.Exit(code)
 	}
+	if code, done := early(os.Args[1:], os.Stdout); done {
+		os.Exit(code)
+	}
 	entry := sandbox.Enter(os.Args, os.Environ())
 	if entry.Exit {
 		os.Exit(entry.Code)
@@ -39,14 +42,26 @@ func main() {
 	os.Exit(command(entry, os.Args[1:], os.Stdout))
 }
 
+// early does what runs nobody else's code, before the process protects itself from
+// such code: that takes longer than to find a mistake in the inputs. With "policy" it
+// prints what AWS has to allow for the step.
+func early(args []string, stdout io.Writer) (code int, done bool) {
+	switch {
+	case sandbox.Entered():
+		return 0, false
+	case len(args) > 0 && args[0] == "policy":
+		return permissions.Run(permissions.Options{Args: args[1:], Getenv: os.Getenv, Stdout: stdout}), true
+	case len(args) > 0:
+		return 0, false
+	}
+	return step.Refuse(step.Options{Getenv: os.Getenv, Stdout: stdout, Terminal: isTerminal(os.Stdout)})
+}
+
 // command runs the action's step; with "rehearse", the same step against the
-// emulator; with "policy" it prints what AWS has to allow for the step.
+// emulator.
 func command(entry sandbox.Entry, args []string, stdout io.Writer) int {
 	setenv(variables(entry.Environ))
 	opts := step.Options{Getenv: os.Getenv, Stdout: stdout, Executable: entry.Executable, Warning: entry.Warning, Terminal: isTerminal(os.Stdout)}
-	if len(args) > 0 && args[0] == "policy" {
-		return permissions.Run(permissions.Options{Args: args[1:], Getenv: os.Getenv, Stdout: stdout})
-	}
 	if len(args) > 0 && args[0] == "rehearse" {
 		demo, err := fs.Sub(demoFiles, "testdata/demo")
 		if err != nil {

@@ -69,7 +69,7 @@ var rooms = []struct {
 	{"internal/step", room{
 		imports: []string{
 			"internal/actions", "internal/awsauth", "internal/build", "internal/build/progress", "internal/build/sandbox", "internal/deploy",
-			"internal/inputs", "internal/policy", "internal/preflight", "internal/problem", "internal/registry", "internal/report", "internal/scratch", "internal/taskdef",
+			"internal/inputs", "internal/policy", "internal/preflight", "internal/problem", "internal/registry", "internal/report", "internal/rollout", "internal/scratch", "internal/taskdef",
 		},
 		tests: []string{"internal/emulator"},
 		why:   "the only place where the phases meet; each of them knows nothing of the next",
@@ -144,7 +144,8 @@ var rooms = []struct {
 		tests:   []string{"internal/emulator"},
 		why:     "pure: settings in, what AWS has to allow for them out",
 	}},
-	{"internal/inputs", room{imports: []string{"internal/problem"}, why: "text in, checked settings out"}},
+	{"internal/inputs", room{imports: []string{"internal/problem", "internal/rollout"}, why: "text in, checked settings out"}},
+	{"internal/rollout", room{why: "a leaf: in what order several services are gone over, whatever they are"}},
 	{"internal/actions", room{imports: []string{"internal/problem"}, why: "a leaf: the runner's protocol, whatever is said in it"}},
 	{"internal/problem", room{why: "a leaf: the error that a user reads"}},
 }

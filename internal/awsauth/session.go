@@ -40,6 +40,9 @@ type Session struct {
 	// Account is the account's twelve digits, ARN the caller's, both as STS
 	// tells them.
 	Account, ARN string
+
+	// tagged says that a role was assumed with credentials on the way here.
+	tagged bool
 }
 
 // Credentials are those of this moment, with the time when they really expire:
@@ -185,9 +188,32 @@ func (l *link) follow(ctx context.Context, o Options) (*Session, error) {
 			return nil, err
 		}
 		next.tagged = true
+		if next.session != nil {
+			next.session.tagged = true
+		}
 		l = next
 	}
 	return l.whose(ctx, o)()
+}
+
+// Assume goes on from the session: it assumes the roles of opts one after the
+// other, the first with the session's credentials, and works in the region of
+// opts. Of opts, keys and tokens have no effect. Without roles it is the same
+// session in another region.
+func (s *Session) Assume(ctx context.Context, opts Options) (*Session, error) {
+	opts, err := opts.complete()
+	if err != nil {
+		return nil, err
+	}
+	cfg := s.Config.Copy()
+	cfg.Region = opts.Region
+	here := &Session{Config: cfg, Account: s.Account, ARN: s.ARN, tagged: s.tagged}
+	l := &link{cfg: cfg, roles: opts.Roles, session: here, tagged: s.tagged, temporary: true}
+	session, err := l.follow(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	return session, opts.checkAccount(session.Account, "the credentials are of account "+session.Account)
 }
 
 // next is the link that provider gives, once it has given it.

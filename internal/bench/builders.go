@@ -34,12 +34,12 @@ type builder interface {
 }
 
 // buildKit is BuildKit's own daemon, a new one for each build. Its start is not counted.
-type buildKit struct{ bin, registry string }
+type buildKit struct{ bin, mirror, registry string }
 
 func (b *buildKit) name() string { return "BuildKit" }
 
 func (b *buildKit) build(ctx context.Context, j job) (u usage, err error) {
-	daemon, err := buildkitd.Start(ctx, buildkitd.Options{Bin: b.bin, Registry: b.registry})
+	daemon, err := buildkitd.Start(ctx, buildkitd.Options{Bin: b.bin, Registry: b.mirror, Target: b.registry})
 	if err != nil {
 		return u, err
 	}
@@ -81,7 +81,7 @@ func (b *buildKit) build(ctx context.Context, j job) (u usage, err error) {
 }
 
 // towline is the program on the host, with namespaces.
-type towline struct{ binary, registry, dir string }
+type towline struct{ binary, mirror, dir string }
 
 func (t *towline) name() string { return "namespaces" }
 
@@ -92,7 +92,7 @@ func (t *towline) build(ctx context.Context, j job) (u usage, err error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	cmd := exec.CommandContext(ctx, t.binary) //nolint:gosec // built by us
-	env, err := environment(dir, dir, j.context, inputs(j, t.registry, "namespaces"))
+	env, err := environment(dir, dir, j.context, inputs(j, t.mirror, "namespaces"))
 	if err != nil {
 		return u, err
 	}
@@ -109,7 +109,7 @@ func (t *towline) build(ctx context.Context, j job) (u usage, err error) {
 
 // inPlace is the action's image under Docker, started as GitHub's runner starts it.
 type inPlace struct {
-	image, registry, dir string
+	image, mirror, dir string
 	// empty is an image whose program does nothing; what docker run takes for it is
 	// not counted.
 	empty string
@@ -133,7 +133,7 @@ func (p *inPlace) build(ctx context.Context, j job) (u usage, err error) {
 }
 
 func (p *inPlace) run(ctx context.Context, dir, image string, j job) (u usage, err error) {
-	env, err := environment(dir, "/github/runner_temp", "/github/workspace", inputs(j, p.registry, "in-place"))
+	env, err := environment(dir, "/github/runner_temp", "/github/workspace", inputs(j, p.mirror, "in-place"))
 	if err != nil {
 		return u, err
 	}
@@ -160,9 +160,9 @@ func (p *inPlace) run(ctx context.Context, dir, image string, j job) (u usage, e
 }
 
 // inputs are the action's for a job.
-func inputs(j job, registry, sandbox string) map[string]string {
+func inputs(j job, mirror, sandbox string) map[string]string {
 	with := map[string]string{
-		"tags": j.repository + ":" + j.tag, "registry-mirrors": "docker.io=" + registry, "sandbox": sandbox,
+		"tags": j.repository + ":" + j.tag, "registry-mirrors": "docker.io=" + mirror, "sandbox": sandbox,
 		"cache-to": "type=registry,mode=max,ref=" + j.cache(), "context": ".",
 	}
 	if j.warm {
@@ -222,6 +222,16 @@ func compile(ctx context.Context, root, dest string) error {
 		return fmt.Errorf("go build: %w\n%s", err, text)
 	}
 	return nil
+}
+
+// install copies a program.
+func install(program, dest string) error {
+	from, err := os.Open(program) //nolint:gosec // named by who runs us
+	if err != nil {
+		return err
+	}
+	defer func() { _ = from.Close() }()
+	return errors.Join(writeFrom(dest, from), os.Chmod(dest, 0o755)) //nolint:gosec // a program
 }
 
 // image builds an image that holds one program, and gives its ID.

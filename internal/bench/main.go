@@ -43,6 +43,7 @@ func main() {
 	flag.StringVar(&o.bases, "bases", "", "folder in which base images and BuildKit are kept; default: in the user's cache folder")
 	flag.StringVar(&o.dir, "dir", "", "folder for everything else; default: the one for temporary files")
 	flag.StringVar(&o.into, "into", "", "Markdown file to put the result into, between its two comments")
+	flag.StringVar(&o.binary, "binary", "", "the program to measure, such as one that writes profiles; default: that of this tree")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, o, os.Stdout)
@@ -53,9 +54,9 @@ func main() {
 }
 
 type options struct {
-	pairs                            int
-	only, builders, bases, dir, into string
-	smoke                            bool
+	pairs                                    int
+	only, builders, bases, dir, into, binary string
+	smoke                                    bool
 }
 
 // phases are the builds of a pair, in their order.
@@ -153,7 +154,12 @@ func (b *bench) prepare(ctx context.Context) error {
 		return err
 	}
 	binary := filepath.Join(b.work, "action", "towline")
-	if err = compile(ctx, b.root, binary); err != nil {
+	if b.binary == "" {
+		err = compile(ctx, b.root, binary)
+	} else {
+		err = install(b.binary, binary)
+	}
+	if err != nil {
 		return err
 	}
 	action, err := image(ctx, binary, filepath.Join(b.root, "testdata", "engine", "Dockerfile"))
@@ -165,9 +171,9 @@ func (b *bench) prepare(ctx context.Context) error {
 		return err
 	}
 	all := map[string]builder{
-		"buildkit":   &buildKit{bin: b.bin, registry: b.server.host},
-		"namespaces": &towline{binary: binary, registry: b.server.host, dir: b.work},
-		"in-place":   &inPlace{image: action, empty: empty, registry: b.server.host, dir: b.work},
+		"buildkit":   &buildKit{bin: b.bin, mirror: b.server.mirror, registry: b.server.host},
+		"namespaces": &towline{binary: binary, mirror: b.server.mirror, dir: b.work},
+		"in-place":   &inPlace{image: action, empty: empty, mirror: b.server.mirror, dir: b.work},
 	}
 	for name := range strings.SplitSeq(cmp.Or(b.options.builders, "buildkit,namespaces,in-place"), ",") {
 		if all[name] == nil {
@@ -180,7 +186,7 @@ func (b *bench) prepare(ctx context.Context) error {
 
 // prepareBases serves the base images that the cases stand on, and what they install.
 func (b *bench) prepareBases(ctx context.Context) error {
-	store := &bases.Store{Cache: b.bases, Root: b.root, Push: b.server.push, Mirror: b.server.host}
+	store := &bases.Store{Cache: b.bases, Root: b.root, Push: b.server.push, Mirror: b.server.mirror}
 	if b.smoke {
 		return store.Plain(ctx, busybox)
 	}
@@ -194,7 +200,7 @@ func (b *bench) prepareBases(ctx context.Context) error {
 	if !slices.ContainsFunc(wanted, func(base string) bool { return base != jre }) {
 		return nil
 	}
-	daemon, err := buildkitd.Start(ctx, buildkitd.Options{Bin: b.bin, Registry: b.server.host})
+	daemon, err := buildkitd.Start(ctx, buildkitd.Options{Bin: b.bin, Registry: b.server.mirror})
 	if err != nil {
 		return err
 	}

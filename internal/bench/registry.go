@@ -31,9 +31,10 @@ import (
 // upload in memory, takes one at a time, and has the blobs of all repositories in
 // common, so that the second builder would find the first one's there.
 type server struct {
-	// host is host:port at which this machine and its containers reach it.
-	host string
-	dir  string
+	// mirror is host:port of what stands in for Docker Hub, and host that of the registry
+	// that is pushed to. Two names, as nobody can mount from one registry into another.
+	host, mirror string
+	dir          string
 
 	manifests http.Handler
 	files     *http.ServeMux
@@ -50,19 +51,22 @@ type blobUpload struct {
 	sum  hash.Hash
 }
 
-// serve answers at a free port of address until ctx ends. Blobs are kept in dir.
+// serve answers at two free ports of address until ctx ends. Blobs are kept in dir.
 func serve(ctx context.Context, address, dir string) (*server, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(address, "0"))
-	if err != nil {
-		return nil, err
-	}
 	s := &server{
-		host: listener.Addr().String(), dir: dir, files: http.NewServeMux(), uploads: map[string]*blobUpload{},
+		dir: dir, files: http.NewServeMux(), uploads: map[string]*blobUpload{},
 		manifests: registry.New(registry.Logger(log.New(io.Discard, "", 0))),
 	}
-	web := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
-	go func() { _ = web.Serve(listener) }()
-	context.AfterFunc(ctx, func() { _ = web.Close() })
+	for _, host := range []*string{&s.host, &s.mirror} {
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(address, "0"))
+		if err != nil {
+			return nil, err
+		}
+		*host = listener.Addr().String()
+		web := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
+		go func() { _ = web.Serve(listener) }()
+		context.AfterFunc(ctx, func() { _ = web.Close() })
+	}
 	return s, nil
 }
 
@@ -71,7 +75,7 @@ func (s *server) moved() (in, out int64) { return s.in.Load(), s.out.Load() }
 
 // push puts an image where Docker Hub is looked for.
 func (s *server) push(ctx context.Context, repository string, img v1.Image) error {
-	ref, err := name.ParseReference(s.host+"/"+repository, name.Insecure)
+	ref, err := name.ParseReference(s.mirror+"/"+repository, name.Insecure)
 	if err != nil {
 		return err
 	}

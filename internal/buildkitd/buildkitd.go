@@ -25,6 +25,8 @@ type Options struct {
 	// Registry is host:port of a registry that speaks HTTP and stands in for
 	// Docker Hub. Required.
 	Registry string
+	// Target is host:port of another registry that speaks HTTP. Default: none.
+	Target string
 }
 
 // Daemon is a BuildKit daemon that runs. Stop it.
@@ -46,6 +48,9 @@ func Start(ctx context.Context, opts Options) (*Daemon, error) {
 	d := &Daemon{bin: opts.Bin, dir: dir, done: make(chan error, 1)}
 	config := filepath.Join(dir, "buildkitd.toml")
 	text := fmt.Sprintf("[registry.\"docker.io\"]\n  mirrors = [%q]\n[registry.%q]\n  http = true\n", opts.Registry, opts.Registry)
+	if opts.Target != "" {
+		text += fmt.Sprintf("[registry.%q]\n  http = true\n", opts.Target)
+	}
 	if err = os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}

@@ -90,8 +90,7 @@ func (b *blueGreen) conclude(ctx context.Context) (Outcome, error) {
 	if !b.c.opts.Wait {
 		return b.outcome(StatusStarted, `not waited for (input "wait-for-service-stability" is false)`), nil
 	}
-	limit := fmt.Errorf("service not stable after %s (input \"wait-for-minutes\")", span(b.c.opts.WaitLimit))
-	waiting, cancel := context.WithTimeoutCause(ctx, b.c.opts.WaitLimit, limit)
+	waiting, cancel := b.c.waiting(ctx)
 	defer cancel()
 	v, err := b.c.watch(waiting, "CodeDeploy", b.look, b.early)
 	switch {
@@ -99,7 +98,7 @@ func (b *blueGreen) conclude(ctx context.Context) (Outcome, error) {
 	case ctx.Err() != nil:
 		return b.parted(ctx)
 	case waiting.Err() != nil:
-		v = verdict{status: StatusTimedOut, reason: limit.Error()}
+		v = waitedOut(waiting)
 	default:
 		return b.outcome(StatusStarted, "no longer watched: "+firstLine(err)), &problem.Error{
 			Op: "wait for service " + b.c.serviceName(), Err: fmt.Errorf("deployment %s goes on, but can no longer be watched: %w", b.id, err),
@@ -121,7 +120,9 @@ func (b *blueGreen) conclude(ctx context.Context) (Outcome, error) {
 	case v.status == StatusSucceeded:
 		return b.outcome(StatusSucceeded, b.praise()), nil
 	}
-	return b.outcome(v.status, reason(v, why)), b.problem(v, why)
+	out := b.outcome(v.status, reason(v, why))
+	out.Abandoned = v.abandoned
+	return out, b.problem(v, why)
 }
 
 // praise is the reason of a success: what should be known in spite of it.

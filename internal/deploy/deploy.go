@@ -74,6 +74,9 @@ type Options struct {
 	Update Update
 	// CodeDeploy is for a service whose controller is CODE_DEPLOY.
 	CodeDeploy CodeDeploy
+	// Shared is what the Clients of several services have in common; nil for one
+	// service alone.
+	Shared *Shared
 	// Events receives what happens, always from the calling goroutine. It may
 	// be nil.
 	Events func(Event)
@@ -95,6 +98,8 @@ type Client struct {
 	// group is nil until it is found.
 	codedeploy *cdsdk.Client
 	group      *cdtypes.DeploymentGroupInfo
+	abandoned  abandonment
+	reverting  bool // what is deployed now is itself a way back
 }
 
 // New gives a Client. It contacts nobody.
@@ -108,6 +113,9 @@ func New(opts Options) *Client {
 	}
 	if opts.Attempts <= 0 {
 		opts.Attempts = attempts
+	}
+	if opts.Shared != nil {
+		opts.Config.HTTPClient = opts.Shared.paced(opts.Config.HTTPClient)
 	}
 	return &Client{
 		opts:    opts,
@@ -175,6 +183,8 @@ type Outcome struct {
 	// TaskDefinitionARN is what was deployed, PreviousARN what the service
 	// last ran well before, or empty when there is no such thing.
 	TaskDefinitionARN, PreviousARN string
+	// Abandoned says that the deployment was given up from outside; see Abandon.
+	Abandoned bool
 }
 
 // Deploy makes the service run the task definition arn and, with Wait, follows
@@ -240,14 +250,15 @@ func (c *Client) conclude(ctx context.Context, d *deployment) (Outcome, error) {
 	case v.status == StatusSucceeded:
 		return d.outcome(c, StatusSucceeded, f.praise()), nil
 	}
-	return d.outcome(c, v.status, reason(v, why)), f.problem(v, why)
+	out := d.outcome(c, v.status, reason(v, why))
+	out.Abandoned = v.abandoned
+	return out, f.problem(v, why)
 }
 
 // await follows a deployment for as long as the options say; running out of
 // time is a verdict.
 func (c *Client) await(ctx context.Context, f *follower) (verdict, error) {
-	limit := fmt.Errorf("service not stable after %s (input \"wait-for-minutes\")", span(c.opts.WaitLimit))
-	waiting, cancel := context.WithTimeoutCause(ctx, c.opts.WaitLimit, limit)
+	waiting, cancel := c.waiting(ctx)
 	defer cancel()
 	v, err := f.follow(waiting)
 	if err == nil || ctx.Err() != nil || waiting.Err() == nil {
@@ -257,7 +268,7 @@ func (c *Client) await(ctx context.Context, f *follower) (verdict, error) {
 	if last, err := within(ctx, f.look); err == nil && last.status != "" {
 		return last, nil
 	}
-	return verdict{status: StatusTimedOut, reason: limit.Error()}, nil
+	return waitedOut(waiting), nil
 }
 
 // lost is the end when ECS's answers ceased.

@@ -127,7 +127,7 @@ func (f *follower) problem(v verdict, t told) error {
 		e.Detail = nil
 	default:
 		what += "failed"
-		if f.d.previous != "" {
+		if f.d.previous != "" && !f.c.reverting {
 			e.Fix = strings.TrimSpace(e.Fix + " To go back by hand: " + f.c.updateCommand(f.d.previous))
 		}
 	}

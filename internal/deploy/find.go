@@ -124,6 +124,10 @@ func (c *Client) serviceDeployments(ctx context.Context, after time.Time, pages 
 func (c *Client) serviceDeployment(ctx context.Context, arn string) (*ecstypes.ServiceDeployment, error) {
 	var out *ecs.DescribeServiceDeploymentsOutput
 	ok, err := c.spare(ctx, "ecs:DescribeServiceDeployments", lossOfStates, func() (err error) {
+		if c.opts.Shared != nil {
+			out, err = c.serviceDeploymentTogether(ctx, arn)
+			return err
+		}
 		out, err = c.ecs.DescribeServiceDeployments(ctx, &ecs.DescribeServiceDeploymentsInput{ServiceDeploymentArns: []string{arn}})
 		return err
 	})

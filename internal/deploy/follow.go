@@ -74,6 +74,7 @@ func (f *follower) follow(ctx context.Context) (verdict, error) {
 // watch looks until there is a verdict, often while it is early. The error is
 // ctx's cause, or why service does not answer any more.
 func (c *Client) watch(ctx context.Context, service string, look func(context.Context) (verdict, error), isEarly func() bool) (verdict, error) {
+	defer c.opts.Shared.follow()()
 	misses := 0
 	for {
 		begun := time.Now()
@@ -94,9 +95,14 @@ func (c *Client) watch(ctx context.Context, service string, look func(context.Co
 			misses++
 			c.emit(Notice{Message: service + " does not answer, asking again: " + firstLine(err)})
 		}
-		if isEarly() {
+		switch shared := c.opts.Shared; {
+		case shared != nil && isEarly():
+			c.pause(ctx, shared.next(early), 0)
+		case shared != nil:
+			c.pause(ctx, shared.next(usual), 0)
+		case isEarly():
 			c.pause(ctx, max(early-time.Since(begun), early/5), 0.1)
-		} else {
+		default:
 			c.pause(ctx, usual, 0.2)
 		}
 	}
@@ -196,7 +202,7 @@ func (f *follower) lookAtTasks(ctx context.Context, turn int, v verdict) {
 	if ours := named(f.service, f.d.id); ours != nil {
 		failures = int(ours.FailedTasks)
 	}
-	if turn%everyTasks == everyTasks-1 || !f.early() || v.status != "" || failures != f.failures {
+	if every := f.c.opts.Shared.everyTasks(); turn%every == every-1 || !f.early() || v.status != "" || failures != f.failures {
 		f.failures = failures
 		f.tasks.look(ctx)
 	}

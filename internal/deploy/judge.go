@@ -37,6 +37,8 @@ type verdict struct {
 	rolling bool
 	// hopeless: ECS would go on, but its tasks keep failing.
 	hopeless bool
+	// abandoned: it was given up from outside.
+	abandoned bool
 	// noWayBack: a rollback was tried and has failed.
 	noWayBack bool
 	// odd: ECS's answer cannot be its last word: a failed deployment that it

@@ -15,7 +15,7 @@ import (
 // with what came of it.
 func (f *follower) rollBack(ctx context.Context, v verdict) verdict {
 	switch {
-	case v.status != StatusTimedOut && v.status != StatusFailed, v.noWayBack:
+	case v.status != StatusTimedOut && v.status != StatusFailed, v.noWayBack, f.c.reverting:
 		return v
 	case v.status == StatusTimedOut && f.rolling:
 		return f.awaitRollback(ctx, f, v) // ECS is at it, or somebody asked for it

@@ -132,7 +132,13 @@ func (c *Client) describe(ctx context.Context) (*ecstypes.Service, error) {
 	if c.cluster != "" {
 		in.Cluster = aws.String(c.cluster)
 	}
-	out, err := c.ecs.DescribeServices(ctx, in)
+	var out *ecs.DescribeServicesOutput
+	var err error
+	if c.opts.Shared != nil {
+		out, err = c.describeTogether(ctx)
+	} else {
+		out, err = c.ecs.DescribeServices(ctx, in)
+	}
 	if err != nil {
 		return nil, err
 	}

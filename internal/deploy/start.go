@@ -67,6 +67,9 @@ func (c *Client) start(ctx context.Context, before *ecstypes.Service, arn string
 		return d, nil
 	}
 	c.remember(ctx, d, before)
+	if why := c.whyAbandoned(); why != nil {
+		return d, &problem.Error{Op: "update service " + c.serviceName(), Err: why, Fix: "The service was not updated: run the job again."}
+	}
 	after, err := c.update(ctx, d, before, in)
 	if err != nil {
 		return d, err

@@ -62,6 +62,9 @@ type Options struct {
 	// Busy is how many calls others make to ECS for each that it allows: with 10,
 	// a random one of eleven calls gets through, the others are throttled.
 	Busy float64
+	// Rates holds callers to the rates of ECS's API, which are for the whole
+	// account: what is too much is throttled.
+	Rates bool
 	// Seed tells apart the identifiers, keys and passwords of two clouds. Two
 	// clouds with the same seed that are asked the same give the same ones.
 	Seed uint64
@@ -86,6 +89,7 @@ type Cloud struct {
 	keys      map[string]*principal
 	passwords map[string]*password
 	managed   map[string]*policyDocument
+	buckets   map[string]*tokens
 	packed    int
 	around    Surroundings
 	calls     []Call
@@ -129,6 +133,7 @@ func New(opts Options) *Cloud {
 		keys:      map[string]*principal{},
 		passwords: map[string]*password{},
 		managed:   map[string]*policyDocument{},
+		buckets:   map[string]*tokens{},
 		packed:    packedLimit,
 		dice:      rand.New(rand.NewPCG(opts.Seed, 1)), //nolint:gosec // to be repeatable, not to be secret
 		logs:      map[string]*logGroup{},

@@ -108,6 +108,9 @@ func (c *Cloud) serveJSON(w http.ResponseWriter, r *http.Request) {
 		if api.service == "ecs" && c.opts.Busy > 0 && c.dice.Float64() > 1/(1+c.opts.Busy) {
 			return refuse("ThrottlingException", "Rate exceeded")
 		}
+		if api.service == "ecs" && c.crowded(action, q.now) {
+			return refuse("ThrottlingException", "Rate exceeded")
+		}
 		out, err := op.serve(q)
 		if err != nil {
 			return err

@@ -20,8 +20,25 @@ func (c *Cloud) locate(ref string) (repo *repository, id imageID, ours bool) {
 		return nil, imageID{ImageDigest: digest}, false
 	}
 	path, tag, _ := strings.Cut(rest, ":")
-	_, repo = c.repositoryAt(c.registryHome(host), path)
+	at, repo := c.repositoryAt(c.registryHome(host), path)
+	if repo == nil && c.stranger(at) {
+		return nil, imageID{ImageDigest: digest}, false
+	}
 	return repo, imageID{ImageDigest: digest, ImageTag: cmp.Or(tag, "latest")}, true
+}
+
+// stranger says whether a registry is of another account, of which nothing is known
+// here: what is in it is taken to be there.
+func (c *Cloud) stranger(h home) bool {
+	if h.account == c.opts.Account {
+		return false
+	}
+	for key := range c.reg.repos {
+		if key.home.account == h.account {
+			return false
+		}
+	}
+	return true
 }
 
 // resolve finds an image's digest, or why it cannot be pulled. Images of other

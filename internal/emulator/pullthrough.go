@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -125,31 +126,37 @@ func (p *PullThrough) fetch(ctx context.Context, repository, ref string) (*impor
 		return nil, err
 	}
 	image := &imported{blobs: map[string][]byte{}}
-	return image, image.add(ctx, parsed, remote.WithTransport(p.Transport), remote.WithContext(ctx), remote.WithRetryBackoff(remote.Backoff{Steps: 1}))
+	return image, image.add(parsed, remote.WithTransport(p.Transport), remote.WithContext(ctx), remote.WithRetryBackoff(remote.Backoff{Steps: 1}))
 }
 
-func (i *imported) add(ctx context.Context, ref name.Reference, opts ...remote.Option) error {
+func (i *imported) add(ref name.Reference, opts ...remote.Option) error {
 	found, err := remote.Get(ref, opts...)
 	if err != nil {
 		return err
 	}
 	if found.MediaType.IsIndex() {
-		index, err := found.ImageIndex()
-		if err != nil {
-			return err
-		}
-		list, err := index.IndexManifest()
-		if err != nil {
-			return err
-		}
-		for _, child := range list.Manifests {
-			if err := i.add(ctx, ref.Context().Digest(child.Digest.String()), opts...); err != nil {
-				return err
-			}
-		}
-		i.manifests = append(i.manifests, found)
-		return nil
+		err = i.addIndex(ref.Context(), found, opts)
+	} else {
+		err = i.addImage(found)
 	}
+	i.manifests = append(i.manifests, found)
+	return err
+}
+
+func (i *imported) addIndex(repository name.Repository, found *remote.Descriptor, opts []remote.Option) error {
+	list, err := v1.ParseIndexManifest(bytes.NewReader(found.Manifest))
+	if err != nil {
+		return err
+	}
+	for _, child := range list.Manifests {
+		if err := i.add(repository.Digest(child.Digest.String()), opts...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (i *imported) addImage(found *remote.Descriptor) error {
 	img, err := found.Image()
 	if err != nil {
 		return err
@@ -167,14 +174,11 @@ func (i *imported) add(ctx context.Context, ref name.Reference, opts ...remote.O
 		if err != nil {
 			return err
 		}
-		if i.blobs[part.Digest.String()], err = io.ReadAll(content); err != nil {
-			return errors.Join(err, content.Close())
-		}
-		if err := content.Close(); err != nil {
+		i.blobs[part.Digest.String()], err = io.ReadAll(content)
+		if err = errors.Join(err, content.Close()); err != nil {
 			return err
 		}
 	}
-	i.manifests = append(i.manifests, found)
 	return nil
 }
 

@@ -96,7 +96,7 @@ func TestRegions(t *testing.T) {
 
 		img, auth := appImage(t, 1), w.loginAt(t, china)
 		wantRegistry(t, w.beginUpload(t, here, auth), http.StatusUnauthorized, "UNAUTHORIZED", "Not Authorized")
-		if err := remote.Write(mustParse(t, there+":1"), img, w.remote(t, auth)...); err != nil {
+		if err = remote.Write(mustParse(t, there+":1"), img, w.remote(t, auth)...); err != nil {
 			t.Fatal(err)
 		}
 		_, err = remote.Image(mustParse(t, here+":1"), w.remote(t, w.login(t))...)
@@ -210,7 +210,7 @@ func TestECRPublic(t *testing.T) {
 		}
 		auth, img := basic(t, out.AuthorizationData.AuthorizationToken), appImage(t, 2)
 		wantRegistry(t, remote.Write(mustParse(t, uri+":1"), img, w.remote(t, authn.Anonymous)...), http.StatusForbidden, "DENIED", "ecr-public:InitiateLayerUpload on resource: arn:aws:ecr-public::123456789012:repository/shop/web")
-		if err := remote.Write(mustParse(t, uri+":1"), img, w.remote(t, auth)...); err != nil {
+		if err = remote.Write(mustParse(t, uri+":1"), img, w.remote(t, auth)...); err != nil {
 			t.Fatal(err)
 		}
 		pulled, err := remote.Image(mustParse(t, uri+":1"), w.remote(t, authn.Anonymous)...)
@@ -252,16 +252,16 @@ func TestPullThrough(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := remote.Write(mustParse(t, upstream+":1"), img, hub.remote(t, basic(t, hubLogin.AuthorizationData.AuthorizationToken))...); err != nil {
+		if err = remote.Write(mustParse(t, upstream+":1"), img, hub.remote(t, basic(t, hubLogin.AuthorizationData.AuthorizationToken))...); err != nil {
 			t.Fatal(err)
 		}
 		w := newWorld(emulator.Options{})
 		w.AddPullThrough(emulator.PullThrough{Prefix: "public", Upstream: "public.ecr.aws", Transport: hub.RoundTripper()})
 		ref := "123456789012.dkr.ecr.us-east-1.amazonaws.com/public/library/nginx:1"
 		for range 2 {
-			pulled, err := remote.Image(mustParse(t, ref), w.remote(t, w.login(t))...)
-			if err != nil {
-				t.Fatal(err)
+			pulled, pullErr := remote.Image(mustParse(t, ref), w.remote(t, w.login(t))...)
+			if pullErr != nil {
+				t.Fatal(pullErr)
 			}
 			compareLayers(t, pulled, img)
 		}
@@ -293,7 +293,7 @@ func TestPullThroughDenied(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				w.AddPullThrough(emulator.PullThrough{Prefix: "hub", Upstream: "hub.example", Transport: http.DefaultTransport})
+				w.AddPullThrough(emulator.PullThrough{Prefix: "hub", Upstream: "hub.example", Transport: w.RoundTripper()})
 				k := out.Credentials
 				auth := w.loginAt(t, w.ecrOf("us-east-1", credentials.NewStaticCredentialsProvider(*k.AccessKeyId, *k.SecretAccessKey, *k.SessionToken)))
 				_, err = remote.Image(mustParse(t, "123456789012.dkr.ecr.us-east-1.amazonaws.com/hub/x:1"), w.remote(t, auth)...)

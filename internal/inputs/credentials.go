@@ -245,6 +245,9 @@ func (p *parser) region(s *Settings) {
 	default:
 		p.partitions(s.Credentials.RolesToAssume, region, from)
 		arns := map[string]string{"cluster": s.Deployment.Cluster, "service": s.Deployment.Service, "task-definition-arn": p.values["task-definition-arn"]}
+		if len(s.Deployment.Targets) > 0 {
+			delete(arns, "service") // each in a region of its own
+		}
 		for _, input := range slices.Sorted(maps.Keys(arns)) {
 			if other := arnRegion(arns[input]); other != "" && other != region {
 				p.failf(input, arns[input], "Set \"aws-region\" to "+other+".", "not in the region %s%s", region, from)

@@ -11,7 +11,7 @@ import (
 // goes by what was given rather than by what could be read, so that one mistake
 // is not reported twice.
 func (p *parser) crossChecks(s Settings) {
-	ecs := p.given("service") || p.basis() || s.RunTask.Run
+	ecs := p.deploys() || p.basis() || s.RunTask.Run
 	tagged := p.given("tags") || p.given("repository") || s.Build.PushByDigest
 	p.checkMerge(s)
 	p.checkAnnotations(s)
@@ -38,7 +38,7 @@ func (p *parser) crossChecks(s Settings) {
 			}
 		}
 	}
-	if s.RunTask.Run && !p.given("service") && !p.basis() {
+	if s.RunTask.Run && !p.deploys() && !p.basis() {
 		p.failf("run-task", "true", "Set \"service\", or \"task-definition\".", "there is no task definition to run a task of")
 	}
 	p.checkDeployment(s)
@@ -56,6 +56,9 @@ func (p *parser) nothingToDeploy(s Settings) {
 		p.fail("service", s.Deployment.Service, fix, errors.New("there is nothing to deploy to it"))
 	}
 }
+
+// deploys says whether a service is named.
+func (p *parser) deploys() bool { return p.given("service") || p.given("targets") }
 
 // basis says whether a task definition to begin with is named.
 func (p *parser) basis() bool {

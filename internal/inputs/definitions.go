@@ -29,7 +29,7 @@ func Definitions() []Definition {
 	var all []Definition
 	for _, group := range [][]Definition{
 		credentialDefinitions(), registryDefinitions(), buildDefinitions(), sourceDefinitions(), resultDefinitions(), machineDefinitions(),
-		taskDefinitions(), containerDefinitions(), runTaskDefinitions(), deploymentDefinitions(), strategyDefinitions(), codeDeployDefinitions(),
+		taskDefinitions(), containerDefinitions(), runTaskDefinitions(), deploymentDefinitions(), servicesDefinitions(), strategyDefinitions(), codeDeployDefinitions(),
 		dryRunDefinitions(),
 	} {
 		all = append(all, group...)
@@ -101,6 +101,7 @@ const (
 	OutputDeploymentReason          = "deployment-reason"
 	OutputCodeDeployDeploymentID    = "codedeploy-deployment-id"
 	OutputConsoleURL                = "console-url"
+	OutputDeployments               = "deployments"
 )
 
 // Outputs lists every output, in the order of action.yml.
@@ -128,5 +129,6 @@ func Outputs() []Output {
 		{OutputDeploymentReason, "Why it ended so, in ECS's words where there are any."},
 		{OutputCodeDeployDeploymentID, "ID of the deployment in CodeDeploy, for a service with the controller CODE_DEPLOY."},
 		{OutputConsoleURL, "Page of the deployment in the AWS console."},
+		{OutputDeployments, "With several services: all of the above for each, as a JSON list in their order, see docs/several-services.md."},
 	}
 }

@@ -4,11 +4,11 @@ func deploymentDefinitions() []Definition {
 	return []Definition{
 		{
 			Name: "cluster", Group: groupDeployment, Default: "default",
-			Description: "ECS cluster of the service, by name or ARN.",
+			Description: "ECS cluster of the services that name none themselves, by name or ARN.",
 		},
 		{
 			Name: "service", Group: groupDeployment,
-			Description: "ECS service to update, by name or ARN. Without it nothing is deployed.",
+			Description: "ECS services to update: lines of `[CLUSTER/]SERVICE[=CONTAINER]`, or their ARNs. Without it nothing is deployed. See docs/several-services.md for more than one.",
 		},
 		{
 			Name: "desired-count", Group: groupDeployment,

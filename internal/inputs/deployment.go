@@ -9,12 +9,23 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/towline/towline/internal/rollout"
 )
 
 // Deployment says which service to update, with what, and how long to watch.
 type Deployment struct {
-	// Cluster and Service are names or ARNs.
-	Cluster, Service        string
+	// Cluster and Service are names or ARNs, those of the first of Targets where
+	// there are any.
+	Cluster, Service string
+	// Targets are all services, unless there is one that Cluster and Service
+	// describe in whole; see All.
+	Targets []Target
+	// MaxParallel is how many of them are under way at once, Waves in what steps
+	// they are begun, and WaveBake how long to wait in between.
+	MaxParallel             int
+	Waves                   []rollout.Wave
+	WaveBake                time.Duration
 	WaitForServiceStability bool
 	// WaitFor is 1 minute to 24 hours.
 	WaitFor           time.Duration
@@ -86,14 +97,7 @@ func (p *parser) deployment(s *Settings) {
 	if v := d.Cluster; v != "" && !matches(`^[A-Za-z0-9_-]{1,255}$`, v) && !matches(arnPrefix+`cluster/[A-Za-z0-9_-]+$`, v) {
 		p.failf("cluster", v, "Write the cluster's name or ARN.", "neither the name nor the ARN of a cluster")
 	}
-	d.Service = p.single("service", "Name one service: this version does not deploy several yet.")
-	if v := d.Service; v != "" && !matches(`^[A-Za-z0-9_-]{1,255}$`, v) {
-		if !matches(arnPrefix+`service/([A-Za-z0-9_-]+/)?[A-Za-z0-9_-]+$`, v) {
-			p.failf("service", v, "Write the service's name or ARN, and its cluster in \"cluster\".", "neither the name nor the ARN of a service")
-		} else if parts := strings.Split(v, "/"); len(parts) == 3 {
-			p.clusterOf(d, parts[1])
-		}
-	}
+	p.services(s)
 	d.WaitForServiceStability = p.boolean("wait-for-service-stability", true)
 	d.WaitFor = time.Duration(p.number("wait-for-minutes", 1, 1440)) * time.Minute
 	d.RollbackOnFailure = p.boolean("rollback-on-failure", true)
@@ -196,8 +200,8 @@ func (p *parser) percent(name string, low float64) *float64 {
 
 // checkDeployment finds deployment inputs that do not go together.
 func (p *parser) checkDeployment(settings Settings) {
-	if !p.given("service") {
-		names := p.givenAmong(append([]string{"desired-count", "force-new-deployment", "service-managed-ebs-volume"}, append(strategyInputs(), codeDeployInputs()...)...)...)
+	if !p.deploys() {
+		names := p.givenAmong(append([]string{"desired-count", "force-new-deployment", "service-managed-ebs-volume", "waves"}, append(strategyInputs(), codeDeployInputs()...)...)...)
 		if p.given("cluster") && !settings.RunTask.Run {
 			p.failf("service", "", "Set \"service\", or remove \"cluster\".", "empty, but \"cluster\" is set: nothing would be deployed")
 		} else if names != "" {
@@ -205,6 +209,7 @@ func (p *parser) checkDeployment(settings Settings) {
 		}
 		return
 	}
+	p.checkSeveral(settings.Deployment)
 	s := settings.Deployment.Strategy
 	if s.Name == StrategyRecreate {
 		if names := p.givenAmong("minimum-healthy-percent", "maximum-percent"); names != "" {
@@ -243,8 +248,11 @@ func (p *parser) checkResume(s Settings) {
 	if s.Deployment.Continue && s.Deployment.Rollback {
 		p.fail(input, "true", "Set one of them.", errors.New("\"continue-deployment\" is true too"))
 	}
-	if !p.given("service") {
+	if !p.deploys() {
 		p.failf("service", "", "Name the service whose deployment is meant.", "empty, but %q is true", input)
+	}
+	if len(s.Deployment.Targets) > 0 {
+		p.failf(input, "true", "Name one service, without a container; for several, do it in a step for each.", "there are several services, or targets")
 	}
 	others := append([]string{
 		"repository", "tags", "push", "merge-digests", "image", "task-definition", "task-definition-arn", "task-definition-family", "container-name", "run-task",

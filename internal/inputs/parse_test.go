@@ -42,7 +42,7 @@ func defaults() Settings {
 			Contexts: map[string]string{}, SSH: map[string]SSHKeys{}, GitHubHost: "github.com", BuildArgs: map[string]string{}, Labels: map[string]string{}, Secrets: map[string][]byte{}, SecretFiles: map[string]string{},
 		},
 		RunTask:    RunTask{StartedBy: "towline-77-2", WaitForTaskStopped: true},
-		Deployment: Deployment{Cluster: "default", WaitForServiceStability: true, WaitFor: 30 * time.Minute, RollbackOnFailure: true, MaxRetries: 7},
+		Deployment: Deployment{Cluster: "default", WaitForServiceStability: true, WaitFor: 30 * time.Minute, RollbackOnFailure: true, MaxRetries: 7, MaxParallel: 10},
 	}
 }
 
@@ -66,7 +66,7 @@ func TestParse(t *testing.T) {
 			s.Build.Tags = []Tag{{app, "v1"}, {app, "latest"}, {Repository{"ghcr.io", "o/app"}, "v1"}}
 			s.Build.Push = true
 			s.Task = Task{TaskDefinition: "/github/workspace/deploy/td.json", ContainerNames: []string{"web"}}
-			s.Deployment = Deployment{Cluster: "prod", Service: "web", WaitFor: 5 * time.Minute, MaxRetries: 7}
+			s.Deployment = Deployment{Cluster: "prod", Service: "web", WaitFor: 5 * time.Minute, MaxRetries: 7, MaxParallel: 10}
 		}},
 		"the commit is the tag": {values{"repository": "app"}, func(s *Settings) {
 			s.Registry.Repository = Repository{Name: "app"}
@@ -180,8 +180,7 @@ func TestParseMistakes(t *testing.T) {
 		"image":             {set: values{"image": "a:b:c", "service": "s"}, want: []string{`"image" is "a:b:c"`}},
 		"cluster":           {set: values{"image": "x", "service": "s", "cluster": "a/b"}, want: []string{"neither the name nor the ARN of a cluster"}},
 		"other cluster":     {set: values{"image": "x", "service": "arn:aws:ecs:eu-central-1:123456789012:service/a/s", "cluster": "b"}, want: []string{`in the cluster "a"`}},
-		"services":          {set: values{"image": "x", "service": "a\nb"}, want: []string{"several yet"}},
-		"service":           {set: values{"image": "x", "service": "prod/web"}, want: []string{`its cluster in "cluster"`}},
+		"service":           {set: values{"image": "x", "service": "prod/web/1"}, want: []string{"neither the name nor the ARN of a service"}},
 		"service alone":     {set: values{"service": "web"}, want: []string{"nothing to deploy"}},
 		"built, not pushed": {set: values{"service": "web", "target": "x", "labels": "a=b"}, want: []string{`there is "target", "labels" to build one`}},
 		"push refused":      {set: values{"service": "web", "repository": "app", "push": "false"}, want: []string{"cannot be deployed"}},

@@ -244,7 +244,7 @@ func (s Settings) region() string {
 	for _, each := range s.Task.Images {
 		hosts = append(hosts, hostOf(each.Value))
 	}
-	region := cmp.Or(arnRegion(s.Deployment.Service), arnRegion(s.Deployment.Cluster), arnRegion(s.Task.Registered))
+	region := cmp.Or(arnRegion(s.Deployment.Service), s.Deployment.All()[0].Region, arnRegion(s.Deployment.Cluster), arnRegion(s.Task.Registered))
 	for _, host := range hosts {
 		region = cmp.Or(region, ECRRegion(host))
 		public = public || host == PublicHost

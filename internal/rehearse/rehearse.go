@@ -185,6 +185,10 @@ func environment(cloud *emulator.Cloud, in *stepInputs, dir, outputs string, get
 		"GITHUB_WORKSPACE": dir, "GITHUB_REPOSITORY": "octo-org/rehearsal", "GITHUB_SHA": demoSHA,
 		"GITHUB_OUTPUT": outputs, "RUNNER_TEMP": filepath.Dir(outputs), "GITHUB_REF": "refs/heads/main", "GITHUB_REF_NAME": "main", "GITHUB_RUN_ID": "1", "GITHUB_RUN_ATTEMPT": "1",
 	})
+	if vars["AWS_ACCESS_KEY_ID"] == "" && (in.isTrue("use-existing-credentials") || in.isTrue("role-chaining")) {
+		vars["AWS_ACCESS_KEY_ID"], vars["AWS_SECRET_ACCESS_KEY"] = "AKIAREHEARSALRUNNER0", "runner"
+		cloud.AddUser(vars["AWS_ACCESS_KEY_ID"], vars["AWS_SECRET_ACCESS_KEY"])
+	}
 	for name, value := range in.values {
 		vars["INPUT_"+strings.ToUpper(name)] = value
 	}

@@ -37,6 +37,8 @@ type stepInputs struct {
 
 func (in *stepInputs) get(name string) string { return strings.TrimSpace(in.values[name]) }
 
+func (in *stepInputs) isTrue(name string) bool { return strings.EqualFold(in.get(name), "true") }
+
 // setDefault gives an input that is empty a value; of a workflow's inputs only
 // those that stand there.
 func (in *stepInputs) setDefault(name, value string) {
@@ -122,10 +124,17 @@ func newCloud(account, region, blobs string) (*emulator.Cloud, error) {
 	if err := os.MkdirAll(blobs, 0o700); err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	return emulator.New(emulator.Options{
+	cloud := emulator.New(emulator.Options{
 		Region: region, Account: account, Dir: blobs, Minute: bakedMinute,
 		Job: emulator.Job{Repository: "octo-org/rehearsal", SHA: demoSHA},
-	}), nil
+	})
+	cloud.Behave(func(task emulator.TaskInfo) emulator.Behaviour {
+		if task.StartedBy == "" {
+			return emulator.Behaviour{}
+		}
+		return emulator.Behaviour{Exit: &emulator.Exit{}, Logs: []string{"(a rehearsal runs no container)"}}
+	})
+	return cloud, nil
 }
 
 // set adds to a stage what the inputs need, unless an earlier step needed it too:
@@ -257,6 +266,8 @@ func (in *stepInputs) addService(on *stage, dir, region string) error {
 	running := emulator.Service{
 		Cluster: cluster, Name: lastPart(service), DesiredCount: 2,
 		CircuitBreaker: &emulator.CircuitBreaker{Enable: true, Rollback: true},
+		Settings: `{"networkConfiguration": {"awsvpcConfiguration": {
+			"subnets": ["subnet-0rehearsal"], "securityGroups": ["sg-0rehearsal"], "assignPublicIp": "DISABLED"}}}`,
 	}
 	cloud.AddLogGroup("/rehearsal")
 	if err := in.addNeeds(cloud); err != nil {

@@ -54,6 +54,6 @@ func (p *played) RoundTrip(req *http.Request) (*http.Response, error) {
 // services that the emulator plays. No request may reach the real ones.
 func inCloud(host string) bool {
 	return regexp.MustCompile(`(^|\.)actions\.githubusercontent\.com$` +
-		`|(^|\.)(sts|iam|secretsmanager|ssm|ecs|logs|(api|dkr)[.-]ecr)([.-][a-z0-9-]+)*\.(amazonaws\.(com|com\.cn|eu)|api\.aws|on\.aws)$` +
+		`|(^|\.)(sts|iam|secretsmanager|ssm|ecs|logs|codedeploy|(api|dkr)[.-]ecr)([.-][a-z0-9-]+)*\.(amazonaws\.(com|com\.cn|eu)|api\.aws|on\.aws)$` +
 		`|starport-layer-bucket`).MatchString(host)
 }

@@ -53,6 +53,8 @@ func (r *Reporter) result(ok bool) (verb, object string) {
 		what = image + " as " + revision
 	}
 	switch {
+	case len(r.services) > 0:
+		return r.closingServices(ok)
 	case !ok && len(r.outcomes) > 0:
 		return "failed", "deployment of " + cmp.Or(what, "the service") + r.ends()
 	case !ok:

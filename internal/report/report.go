@@ -34,6 +34,7 @@ type Reporter struct {
 	lastLog     map[string]string // by container: the last lines that were shown
 	deployments []string          // the deployments that were told of
 	outcomes    []deploy.Outcome
+	services    []Service // the table of several
 	changes     []change
 	logTails    []logTail
 	stages      []stage

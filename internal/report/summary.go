@@ -59,6 +59,7 @@ func (r *Reporter) summary(ok, warnings bool) string {
 	}
 	b.WriteString(r.failingTasks())
 	b.WriteString(r.factTable())
+	b.WriteString(r.serviceTable())
 	if warnings {
 		fmt.Fprintf(&b, "<details><summary>%s</summary>\n\n", count(len(r.warnings), "warning"))
 		for _, w := range r.warnings[:min(len(r.warnings), mostRows)] {

@@ -38,6 +38,11 @@ func (s *Step) authenticate(ctx context.Context) error {
 }
 
 func (s *Step) openSession(ctx context.Context) (*awsauth.Session, error) {
+	return awsauth.Open(ctx, s.sessionOptions())
+}
+
+// sessionOptions is what the inputs say of credentials, in awsauth's words.
+func (s *Step) sessionOptions() awsauth.Options {
 	c := s.settings.Credentials
 	opts := awsauth.Options{
 		Region: c.AWSRegion, Roles: c.RolesToAssume, SessionName: c.RoleSessionName, Duration: c.RoleDuration,
@@ -64,7 +69,7 @@ func (s *Step) openSession(ctx context.Context) (*awsauth.Session, error) {
 	default:
 		opts.NoIDToken = s.runner.NoIDToken()
 	}
-	return awsauth.Open(ctx, opts)
+	return opts
 }
 
 // maskAccounts keeps the accounts out of the log that the inputs show.

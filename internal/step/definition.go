@@ -135,6 +135,14 @@ func registeredInput(value string, err error) error {
 // their own do not get another.
 func (s *Step) pick(e *edition, repository string) ([]string, error) {
 	t := s.settings.Task
+	if of := e.named(); len(of) > 0 {
+		for _, name := range of {
+			if _, err := e.base.Pick(name, ""); err != nil {
+				return nil, err
+			}
+		}
+		return of, nil
+	}
 	var rest, named []string
 	for _, c := range e.base.Containers() {
 		if slices.ContainsFunc(t.Images, func(image inputs.Pair) bool { return image.Name == c.Name }) {

@@ -15,7 +15,7 @@ func (s *Step) openDeployer(svc *service) *deploy.Client {
 		Config: svc.home.session.Config, Cluster: svc.target.Cluster, Service: svc.target.Service, Attempts: d.MaxRetries + 1,
 		Wait: d.WaitForServiceStability, WaitLimit: d.WaitFor, WaitAtPause: d.WaitAtPause,
 		RollbackOnFailure: d.RollbackOnFailure, RollbackOnCancel: d.RollbackOnCancel,
-		Update: serviceUpdate(d.Update, d.Strategy), CodeDeploy: s.codeDeploy(), Events: s.report.Deploy,
+		Update: serviceUpdate(d.Update, d.Strategy), CodeDeploy: s.codeDeploy(), Events: s.events(svc), Shared: svc.home.shared,
 	})
 }
 
@@ -35,6 +35,9 @@ func serviceUpdate(u inputs.ServiceUpdate, s inputs.Strategy) deploy.Update {
 
 // deploy updates the service and follows the deployment to its end.
 func (s *Step) deploy(ctx context.Context) error {
+	if s.settings.Deployment.Several() {
+		return s.deploySeveral(ctx)
+	}
 	s.did("the update of the service was asked for; look at its deployments")
 	svc := s.services[0]
 	outcome, err := svc.deployer.Deploy(ctx, svc.edition.definitionARN)
@@ -43,7 +46,9 @@ func (s *Step) deploy(ctx context.Context) error {
 
 // resume continues or rolls back the deployment that an earlier run started.
 func (s *Step) resume(ctx context.Context) error {
-	s.openServices()
+	if err := s.openServices(ctx); err != nil {
+		return err
+	}
 	s.did("a decision about the service's deployment may have been sent; look at its deployments")
 	outcome, err := s.services[0].deployer.Resume(ctx, s.settings.Deployment.Rollback)
 	return s.deployed(outcome, err)

@@ -123,6 +123,9 @@ func sortDeployment(text string) string {
 	if !found || !ended {
 		return text
 	}
+	if strings.Contains(during, "\nservice ") {
+		return before + "::group::Deployment\n" + sortServices(during) + "::endgroup::\n" + after
+	}
 	var blocks []string
 	for line := range strings.Lines(during) {
 		switch {
@@ -152,4 +155,35 @@ func sortDeployment(text string) string {
 		return rank(a) - rank(b)
 	})
 	return before + "::group::Deployment\n" + regexp.MustCompile(`(?m)^event      \d\d:\d\d:\d\d`).ReplaceAllString(strings.Join(blocks, ""), "event      TIME") + "::endgroup::\n" + after
+}
+
+// sortServices sorts neighbouring lines of several services that go side by side.
+func sortServices(during string) string {
+	var lines []string
+	for line := range strings.Lines(during) {
+		if !strings.HasPrefix(line, "::") && !strings.HasPrefix(line, "waiting ") {
+			line = regexp.MustCompile(`^event      \d\d:\d\d:\d\d`).ReplaceAllString(line, "event      TIME")
+			lines = append(lines, line)
+		}
+	}
+	verb := func(line string) string { word, _, _ := strings.Cut(line, " "); return word }
+	for from := 0; from < len(lines); from++ {
+		to := from + 1
+		for to < len(lines) && verb(lines[to]) == verb(lines[from]) {
+			to++
+		}
+		if slices.Contains([]string{"started", "rollback"}, verb(lines[from])) {
+			sort.Strings(lines[from:to])
+		}
+		from = to - 1
+	}
+	return strings.Join(lines, "")
+}
+
+// anyDeployment takes out what tells apart deployments that began side by side:
+// which of them was the first is chance.
+func anyDeployment(text string) string {
+	text = regexp.MustCompile(`ecs-svc/\d+`).ReplaceAllString(text, "ecs-svc/ID")
+	text = regexp.MustCompile(`(service-deployment/[\w-]+/[\w-]+/)[0-9a-f]{21}`).ReplaceAllString(text, "${1}ID")
+	return regexp.MustCompile(`(/deployments/)[0-9a-f]{21}`).ReplaceAllString(text, "${1}ID")
 }

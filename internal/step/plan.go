@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/towline/towline/internal/rollout"
 	"github.com/towline/towline/internal/taskdef"
 )
 
@@ -32,9 +33,7 @@ func (s *Step) plan(ctx context.Context) error {
 	if s.settings.RunsTask() {
 		s.report.Say("run", "one-off task of "+s.editions[0].base.Family())
 	}
-	for _, svc := range s.services {
-		s.planDeployment(svc)
-	}
+	s.planDeployments()
 	s.planRevisions()
 	s.report.Say("nothing", "was written: this is a dry run")
 	s.report.Fact("Dry run", "nothing was written")
@@ -161,6 +160,26 @@ func (s *Step) planImage() string {
 		return taskdef.ImageReference(targets[0], "", s.product.descriptor.Digest.String())
 	}
 	return targets[0] + toCome
+}
+
+// planDeployments says what would be updated, wave by wave if there are several.
+func (s *Step) planDeployments() {
+	d := s.settings.Deployment
+	sizes := rollout.Sizes(d.Waves, len(s.services))
+	first := 0
+	for i, size := range sizes {
+		if len(sizes) > 1 {
+			bake := ""
+			if i > 0 && d.WaveBake > 0 {
+				bake = fmt.Sprintf("%d minutes later", int(d.WaveBake.Minutes()))
+			}
+			s.report.Say("wave", fmt.Sprintf("%d of %d", i+1, len(sizes)), plural(size, "service"), bake)
+		}
+		for _, svc := range s.services[first : first+size] {
+			s.planDeployment(svc)
+		}
+		first += size
+	}
 }
 
 func (s *Step) planDeployment(svc *service) {

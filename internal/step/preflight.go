@@ -214,7 +214,7 @@ func (s *Step) checkDefinition(ctx context.Context, e *edition, placed bool) err
 	})
 	group.Go(func() error {
 		read = preflight.Definition(ctx, preflight.Options{
-			Config: e.home.session.Config, Account: e.home.session.Account, Caller: preflight.CallerOf(e.home.session.ARN, s.lastRole()),
+			Config: e.home.session.Config, Account: e.home.session.Account, Caller: preflight.CallerOf(e.home.session.ARN, e.home.role),
 		}, wanted)
 		return nil
 	})
@@ -232,7 +232,7 @@ func (s *Step) checkDefinition(ctx context.Context, e *edition, placed bool) err
 func (s *Step) choose(e *edition, placed bool) (taskdef.Document, error) {
 	t := s.settings.Task
 	makes := s.settings.Builds() || s.settings.Merges()
-	if makes || t.Image != "" || t.Edits() || len(t.ContainerNames) > 0 {
+	if makes || t.Image != "" || t.Edits() || len(t.ContainerNames) > 0 || len(e.named()) > 0 {
 		repository := taskdef.Repository(t.Image)
 		if targets := slices.Concat(s.refs, s.repositories); len(targets) > 0 {
 			repository = taskdef.Repository(targets[0])

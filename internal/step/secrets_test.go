@@ -31,7 +31,10 @@ func TestSecretsInNamespaces(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("building keeps owners, which needs root")
 	}
-	const buildSecret = "build-secret/of the+step=42"
+	const (
+		buildSecret      = "build-secret/of the+step=42"
+		registryPassword = "registry-password/of the+step=43"
+	)
 	dir := t.TempDir()
 	workspace := filepath.Join(dir, "workspace")
 	writeFile(t, filepath.Join(workspace, "Dockerfile"), []byte(`FROM registry.example.com/tools:1
@@ -44,7 +47,8 @@ RUN ["/bin/busybox", "sh", "-c", "b=/bin/busybox; $b mkdir /leak; $b env > /leak
 		env["INPUT_"+strings.ToUpper(input)] = value
 	}
 	env["INPUT_SECRETS"], env["INPUT_SANDBOX"] = "token="+buildSecret, "namespaces"
-	w := newWorld(t, env, "registry registry.example.com", "")
+	env["INPUT_REGISTRY-CREDENTIALS"], env["INPUT_TAGS"] = "registry.example.com=robot:"+registryPassword, "v2\npublic.ecr.aws/acme/shop:v2"
+	w := newWorld(t, env, "registry registry.example.com\nrepository {\"Name\": \"shop\", \"Alias\": \"acme\"}", "")
 	w.others["registry.example.com"].push(t, "registry.example.com/tools:1", image(t, map[string]string{"bin/busybox*": static(t)}))
 	if code := w.run(t); code != 0 {
 		t.Fatalf("got exit code %d, want 0:\n%s", code, w.log.text.String())
@@ -65,10 +69,19 @@ RUN ["/bin/busybox", "sh", "-c", "b=/bin/busybox; $b mkdir /leak; $b env > /leak
 		}
 		log.WriteString(line)
 	}
-	for _, kind := range []string{`^eyJ`, `^ASIA`, `^IQoJ`, `^[0-9a-f]{40}$`, `^[0-9a-f]{128}$`, "^" + regexp.QuoteMeta(buildSecret) + "$"} {
+	for _, kind := range []string{`^eyJ`, `^ASIA`, `^IQoJ`, `^[0-9a-f]{40}$`, `^[0-9a-f]{128}$`, "^" + regexp.QuoteMeta(buildSecret) + "$", "^" + regexp.QuoteMeta(registryPassword) + "$"} {
 		if !slices.ContainsFunc(masked, regexp.MustCompile(kind).MatchString) {
 			t.Errorf("no mask is like %s: the test would not notice such a secret", kind)
 		}
+	}
+	passwords := map[string]bool{}
+	for _, mask := range masked {
+		if regexp.MustCompile(`^[0-9a-f]{128}$`).MatchString(mask) {
+			passwords[mask] = true
+		}
+	}
+	if len(passwords) != 2 {
+		t.Errorf("%d passwords of registries are masked, want ECR's and ECR Public's", len(passwords))
 	}
 	add(env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"])
 	places := map[string][]byte{"log": []byte(log.String())}

@@ -1,6 +1,7 @@
 package step
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -32,11 +34,20 @@ type service struct {
 	// edition is what it is to run, nil until its family is known.
 	edition *edition
 	outcome deploy.Outcome
+	// took is how long its deployment did; fail, while that goes on, gives it up as
+	// failed before its end.
+	took time.Duration
+	fail func(error)
 }
 
 // home is an account and region that services are in, and who the step is there.
 type home struct {
 	session *awsauth.Session
+	// role is the last that was assumed, or empty; shared is nil for one service.
+	role   string
+	roles  []string
+	region string
+	shared *deploy.Shared
 
 	mu sync.Mutex
 	// answers are task definitions as they were read, by ARN.
@@ -62,14 +73,50 @@ type edition struct {
 	file string
 }
 
-// openServices makes a client for each service. It contacts nobody.
-func (s *Step) openServices() {
-	here := &home{session: s.session, answers: map[string]func() ([]byte, error){}}
+// openServices makes a client for each service, and becomes who the step is in
+// their regions and accounts.
+func (s *Step) openServices(ctx context.Context) error {
+	homes := map[string]*home{}
+	var all []*home
 	for _, target := range s.settings.Deployment.All() {
-		svc := &service{target: target, home: here}
-		svc.deployer = s.openDeployer(svc)
-		s.services = append(s.services, svc)
+		region := cmp.Or(target.Region, s.session.Config.Region)
+		key := strings.Join(append(target.Roles, region), " ")
+		if homes[key] == nil {
+			homes[key] = &home{roles: target.Roles, region: region, answers: map[string]func() ([]byte, error){}}
+			if s.settings.Deployment.Several() {
+				homes[key].shared = &deploy.Shared{}
+			}
+			all = append(all, homes[key])
+		}
+		s.services = append(s.services, &service{target: target, home: homes[key]})
 	}
+	if err := errors.Join(sideBySide(all, func(h *home) error { return s.openHome(ctx, h) })...); err != nil {
+		s.services = nil
+		return err
+	}
+	for _, svc := range s.services {
+		svc.deployer = s.openDeployer(svc)
+	}
+	return nil
+}
+
+// openHome becomes who the step is in a region and account, from what it is in
+// the first.
+func (s *Step) openHome(ctx context.Context, h *home) (err error) {
+	h.session, h.role = s.session, s.lastRole()
+	if len(h.roles) == 0 && h.region == s.session.Config.Region {
+		return nil
+	}
+	opts := s.sessionOptions()
+	opts.Roles, opts.Region = h.roles, h.region
+	if h.session, err = s.session.Assume(ctx, opts); err != nil {
+		return err
+	}
+	if len(h.roles) > 0 {
+		h.role = h.roles[len(h.roles)-1]
+		s.note("assumed", h.session.ARN, "account "+h.session.Account, h.region)
+	}
+	return nil
 }
 
 // findServices reads the services, what they run, and the base task
@@ -78,7 +125,9 @@ func (s *Step) findServices(ctx context.Context) error {
 	if !s.settings.Registers() {
 		return nil
 	}
-	s.openServices()
+	if err := s.openServices(ctx); err != nil {
+		return err
+	}
 	errs := sideBySide(s.services, func(svc *service) error { return s.findService(ctx, svc) })
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -164,6 +213,17 @@ func (e *edition) currents() []revision {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b revision) int { return number(b.arn) - number(a.arn) })
+	return all
+}
+
+// named are the containers that the services' lines name, each once.
+func (e *edition) named() []string {
+	var all []string
+	for _, svc := range e.services {
+		if name := svc.target.Container; name != "" && !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
 	return all
 }
 

@@ -66,6 +66,7 @@ type Step struct {
 	stages   []build.Stage
 	services []*service
 	editions []*edition
+	several  several
 	looks    looks
 
 	// refs are where the image goes: HOST/NAME:TAG.
@@ -106,6 +107,16 @@ type Step struct {
 func New(opts Options) *Step {
 	runner := actions.New(actions.Options{Getenv: opts.Getenv, Stdout: opts.Stdout, Transport: opts.Transport, Terminal: opts.Terminal})
 	return &Step{opts: opts, runner: runner, report: report.New(runner), state: "nothing was changed on AWS or in a registry"}
+}
+
+// Refuse ends a step whose inputs are wrong, and gives its exit code. Where they
+// are not, it does nothing: New's step is to be shipped then.
+func Refuse(opts Options) (code int, refused bool) {
+	s := New(opts)
+	if _, err := inputs.Parse(s.runner.Input, opts.Getenv); err == nil {
+		return 0, false
+	}
+	return s.End(s.parse()), true
 }
 
 // parse reads the inputs and the files that they name, and masks the secrets

@@ -72,6 +72,7 @@ type world struct {
 
 	tasks, oneOff emulator.Behaviour
 	revisions     int
+	only          string
 	shown         []string
 }
 
@@ -82,6 +83,8 @@ type settings struct {
 	service    emulator.Service
 	taken      string
 	pushed     []string
+	others     []emulator.Service
+	families   []string
 }
 
 // newWorld is an account in which the defaults work, changed by lines of
@@ -127,6 +130,16 @@ func newWorld(t *testing.T, env map[string]string, lines, definition string) *wo
 	if _, err := w.cloud.AddService(s.service); err != nil {
 		t.Fatal(err)
 	}
+	for _, family := range s.families {
+		if _, err := w.cloud.RegisterTaskDefinition(strings.Replace(definition, `"family": "web"`, `"family": "`+family+`"`, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, other := range s.others {
+		if _, err := w.cloud.AddService(other); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for range w.revisions {
 		if _, err := w.cloud.RegisterTaskDefinition(definition); err != nil {
 			t.Fatal(err)
@@ -136,7 +149,7 @@ func newWorld(t *testing.T, env map[string]string, lines, definition string) *wo
 		switch {
 		case task.Service == "":
 			return w.oneOff
-		case task.Revision < 2:
+		case task.Revision < 2, w.only != "" && task.Service != w.only:
 			return emulator.Behaviour{}
 		}
 		return w.tasks
@@ -180,6 +193,14 @@ func (w *world) set(t *testing.T, s *settings, word, value string) {
 		s.service.Name = value
 	case "repository-name": // the repository has another name
 		s.repository.Name = value
+	case "also": // another service, a JSON emulator.Service
+		var other emulator.Service
+		decode(&other)
+		s.others = append(s.others, other)
+	case "family": // and another family, like web's
+		s.families = append(s.families, value)
+	case "only": // the tasks of this service alone behave as "tasks" says
+		w.only = value
 	case "everything": // what the definition of everything_test.go names is there
 		w.nameEverything(t)
 	case "secret": // a JSON emulator.Secret is there

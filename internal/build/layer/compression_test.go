@@ -1,10 +1,12 @@
 package layer
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -98,6 +100,28 @@ func check(t *testing.T, image v1.Image, want *Blob) {
 			t.Errorf("digest %s, want %s, %v", got, form.want, err)
 		}
 		_ = r.Close()
+	}
+}
+
+// The bytes of a layer do not depend on the machine's number of processors.
+func TestCompressionOnAnyMachine(t *testing.T) { //nolint:paralleltest // it changes what all goroutines run on
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "big"), bytes.Repeat([]byte("some content, and more of it\n"), 400_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := runtime.GOMAXPROCS(0)
+	defer runtime.GOMAXPROCS(before)
+	for _, c := range []Compression{{}, {Level: 1}, {Zstd: true}} {
+		packed := map[int]v1.Hash{}
+		for _, processors := range []int{1, 2, 7, 32} {
+			runtime.GOMAXPROCS(processors)
+			packed[processors] = pack(t, root, c).Digest
+		}
+		for processors, digest := range packed {
+			if digest != packed[1] {
+				t.Errorf("%+v on %d processors: got %s, on one %s", c, processors, digest, packed[1])
+			}
+		}
 	}
 }
 

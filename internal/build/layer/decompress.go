@@ -15,6 +15,9 @@ import (
 // the zstd command takes without being told otherwise.
 const maxZstdWindow = 128 << 20
 
+// gzipAhead is how much is unpacked in one go, in bytes.
+const gzipAhead = 256 << 10
+
 // Decompress gives the content of a gzip or zstd stream, told by its first
 // bytes, and anything else as it is. Closing it does not close r.
 func Decompress(r io.Reader) (io.ReadCloser, error) {
@@ -25,7 +28,9 @@ func Decompress(r io.Reader) (io.ReadCloser, error) {
 	}
 	switch {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
-		gz, err := pgzip.NewReader(buffered)
+		// It unpacks ahead of whoever reads. Most layers are small: its usual 4 MB would
+		// be made for each of them.
+		gz, err := pgzip.NewReaderN(buffered, gzipAhead, gzipBlocks)
 		if err != nil {
 			return nil, fmt.Errorf("gzip: %w", err)
 		}

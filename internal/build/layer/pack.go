@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -22,8 +23,9 @@ import (
 // of. The bytes depend on it, but not on how many blocks are packed at once.
 const gzipBlock = 1 << 20
 
-// gzipBlocks bounds how many blocks are packed at once, and so the memory.
-const gzipBlocks = 4
+// gzipBlocks is how many blocks are in the works at least, and maxGzipBlocks bounds it,
+// and so the memory, which is about 4 MB a block.
+const gzipBlocks, maxGzipBlocks = 4, 16
 
 // Blob is a packed layer in a file.
 type Blob struct {
@@ -66,7 +68,7 @@ func (c Compression) writer(w io.Writer) (io.WriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return gz, gz.SetConcurrency(gzipBlock, gzipBlocks)
+	return gz, gz.SetConcurrency(gzipBlock, min(max(gzipBlocks, runtime.GOMAXPROCS(0)), maxGzipBlocks))
 }
 
 // form is the extension of a packed layer's file, and its media type.

@@ -122,27 +122,41 @@ func firstStage(args []string, entry *Entry) error {
 	return fmt.Errorf("execute a copy in memory: %w", syscall.Exec(file, args, nil)) //nolint:gosec // our own binary
 }
 
-// secondStage takes the environment from the memory file that the first one
-// left open.
-func secondStage() (Entry, bool) {
+// Entered says whether Enter has executed the copy in memory already, and this
+// process is it: its environment is Enter's to give.
+func Entered() bool {
+	_, ok := environmentFile()
+	return ok
+}
+
+// environmentFile finds the memory file that the first stage left open.
+func environmentFile() (fd int, ok bool) {
 	for fd := 3; fd < 64; fd++ {
 		// Only a memory file has seals.
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0); err != nil {
 			continue
 		}
 		begin := make([]byte, len(magic))
-		if n, err := unix.Pread(fd, begin, 0); err != nil || n != len(begin) || string(begin) != magic {
-			continue
+		if n, err := unix.Pread(fd, begin, 0); err == nil && n == len(begin) && string(begin) == magic {
+			return fd, true
 		}
-		err := harden()
-		f := os.NewFile(uintptr(fd), "environment")
-		entry, readErr := recall(f)
-		if err = errors.Join(err, readErr, f.Close()); err != nil {
-			entry.Warning = fmt.Sprintf("Towline's memory and environment are not protected from RUN steps: %v.", err)
-		}
-		return entry, true
 	}
-	return Entry{}, false
+	return 0, false
+}
+
+// secondStage takes the environment from the first.
+func secondStage() (Entry, bool) {
+	fd, ok := environmentFile()
+	if !ok {
+		return Entry{}, false
+	}
+	err := harden()
+	f := os.NewFile(uintptr(fd), "environment")
+	entry, readErr := recall(f)
+	if err = errors.Join(err, readErr, f.Close()); err != nil {
+		entry.Warning = fmt.Sprintf("Towline's memory and environment are not protected from RUN steps: %v.", err)
+	}
+	return entry, true
 }
 
 func memory(entry *Entry) (*os.File, error) {

@@ -22,6 +22,9 @@ type Entry struct {
 // Main has no hidden commands but on Linux.
 func Main([]string) (code int, ok bool) { return 0, false }
 
+// Entered is of use on Linux only.
+func Entered() bool { return false }
+
 // Enter has nothing to protect: only Linux runs commands.
 func Enter(_, environ []string) Entry { return Entry{Environ: environ} }
 
