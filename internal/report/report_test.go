@@ -37,6 +37,7 @@ func TestReports(t *testing.T) {
 		"build": build, "failing-build": failingBuild, "warnings": warnings, "untrusted": untrusted, "push": push,
 		"deployment": deployment, "failing-tasks": failingTasks, "ends": ends, "several-problems": severalProblems,
 		"changes-and-outputs": changesAndOutputs, "colors": build,
+		"whole-run": wholeRun, "whole-shift": wholeShift, "whole-failure": wholeFailure,
 	}
 	for name, play := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -82,10 +83,11 @@ func record(t *testing.T, plain, colors bool, play func(*report.Reporter)) (log,
 			runner := actions.New(actions.Options{Getenv: func(name string) string { return env[name] }, Stdout: &b, Plain: plain})
 			r := report.New(runner)
 			play(r)
-			if err := r.Finish(true); err != nil {
+			ok := !regexp.MustCompile(`(?m)^(::error |error: )`).Match(b.Bytes())
+			if err := r.Finish(ok); err != nil {
 				t.Error(err)
 			}
-			r.Close(true)
+			r.Close(ok)
 		})
 	})
 	if !plain {

@@ -112,10 +112,10 @@ func (r *Reporter) changeList() string {
 	for _, c := range r.changes[:min(len(r.changes), mostRows)] {
 		lines = append(lines, "  "+c.path)
 		if c.before != "" {
-			lines = append(lines, "- "+c.before)
+			lines = append(lines, "- "+short(c.before))
 		}
 		if c.after != "" {
-			lines = append(lines, "+ "+c.after)
+			lines = append(lines, "+ "+short(c.after))
 		}
 	}
 	if more := len(r.changes) - mostRows; more > 0 {
