@@ -39,7 +39,12 @@ func sectionsOfMetadata() string {
 	var b strings.Builder
 	quoted := func(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 	b.WriteString("inputs:\n")
+	group := ""
 	for _, d := range Definitions() {
+		if d.Group != group {
+			group = d.Group
+			fmt.Fprintf(&b, "\n  # %s\n", group)
+		}
 		fmt.Fprintf(&b, "  %s:\n    description: %s\n", d.Name, quoted(d.Description))
 		if d.Default != "" {
 			fmt.Fprintf(&b, "    default: %s\n", quoted(d.Default))

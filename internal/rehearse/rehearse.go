@@ -38,7 +38,8 @@ type Options struct {
 	Run func(step.Options) int
 }
 
-const usage = `Usage: towline rehearse [--workflow FILE] [--job NAME] [--set NAME=VALUE]... [--offline] [DIR]
+const usage = `Usage: towline rehearse [--workflow FILE] [--job NAME] [--set NAME=VALUE]... [--offline]
+                        [--against FILE] [--tasks HOW] [--summary FILE] [DIR]
 
 Runs Towline's main job on the Dockerfile in DIR against an emulator of GitHub's
 OIDC, AWS STS, ECR and ECS on this machine. Without DIR it takes a small demo
@@ -52,6 +53,11 @@ that needs no internet.
                     vars.CLUSTER=production or inputs.service=web
   --offline         pull nothing: all base images are this machine's own shell and a
                     few commands
+  --against FILE    the account has what the steps of this workflow file need, and
+                    nothing else: a name that is wrong in --workflow is found
+  --tasks HOW       what the new tasks do: run, exit=CODE (the program ends as soon as
+                    it has started), or unhealthy (its health checks fail)
+  --summary FILE    write the job summary there, in Markdown
 `
 
 // Run rehearses and gives the exit code: that of the main job, or 2 for a mistake in Args.
@@ -64,6 +70,12 @@ func Run(opts Options) int {
 	flags.StringVar(&asked.workflow, "workflow", "", "")
 	flags.StringVar(&asked.job, "job", "", "")
 	flags.BoolVar(&asked.offline, "offline", false, "")
+	flags.StringVar(&asked.against, "against", "", "")
+	flags.StringVar(&asked.summary, "summary", "", "")
+	flags.Func("tasks", "", func(how string) (err error) {
+		asked.tasks, err = behaviour(how)
+		return err
+	})
 	flags.Func("set", "", func(pair string) error {
 		name, value, found := strings.Cut(pair, "=")
 		if !found {
@@ -101,6 +113,13 @@ type request struct {
 	temp    string
 	set     map[string]string
 	offline bool
+	// against is the workflow that the stage is set for, or empty for the one that
+	// is performed.
+	against string
+	// tasks is what new tasks do.
+	tasks emulator.Behaviour
+	// summary is the file for the job summary, or empty.
+	summary string
 }
 
 func rehearse(opts Options, asked request) (int, error) {
@@ -138,8 +157,13 @@ func rehearse(opts Options, asked request) (int, error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return 0, &problem.Error{Op: "rehearse", Input: "DIR", Value: dir, Err: errors.New("no such folder"), Fix: "Name the folder that holds the Dockerfile, or the repository's root with --workflow."}
 	}
-	t := &theatre{opts: opts, scratch: folder.Path, dir: dir, stages: map[string]*stage{}, registries: map[string]string{}}
+	t := &theatre{opts: opts, scratch: folder.Path, dir: dir, stages: map[string]*stage{}, registries: map[string]string{}, tasks: asked.tasks, summary: asked.summary}
 	defer t.close()
+	if asked.against != "" {
+		if t.against, err = readAgainst(asked, out); err != nil {
+			return 0, err
+		}
+	}
 	if demo || asked.offline {
 		if err := t.playBases(); err != nil {
 			return 0, err
@@ -170,7 +194,7 @@ func serveRegistry(dir string) (host string, stop func(), err error) {
 
 // environment is what the step sees: that of a job of GitHub's. No setting of
 // whoever rehearses leads to a real account. outputs is the file for them.
-func environment(cloud *emulator.Cloud, in *stepInputs, dir, outputs string, getenv func(string) string) map[string]string {
+func environment(cloud *emulator.Cloud, in *stepInputs, dir, outputs, summary string, getenv func(string) string) map[string]string {
 	vars := map[string]string{}
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "NO_COLOR", "RUNNER_DEBUG", "http_proxy", "https_proxy", "no_proxy"} {
 		if value := getenv(name); value != "" {
@@ -188,6 +212,9 @@ func environment(cloud *emulator.Cloud, in *stepInputs, dir, outputs string, get
 	if vars["AWS_ACCESS_KEY_ID"] == "" && (in.isTrue("use-existing-credentials") || in.isTrue("role-chaining")) {
 		vars["AWS_ACCESS_KEY_ID"], vars["AWS_SECRET_ACCESS_KEY"] = "AKIAREHEARSALRUNNER0", "runner"
 		cloud.AddUser(vars["AWS_ACCESS_KEY_ID"], vars["AWS_SECRET_ACCESS_KEY"])
+	}
+	if summary != "" {
+		vars["GITHUB_STEP_SUMMARY"] = summary
 	}
 	for name, value := range in.values {
 		vars["INPUT_"+strings.ToUpper(name)] = value

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/towline/towline/internal/emulator"
 )
 
 // act is one step that is rehearsed.
@@ -28,7 +30,11 @@ type theatre struct {
 	registries map[string]string
 	// bases is the address of the registry of base images, if they are played.
 	bases string
-	stop  []func()
+	// against are the steps that the stages are set for, if not those performed.
+	against []act
+	tasks   emulator.Behaviour
+	summary string
+	stop    []func()
 }
 
 func (t *theatre) close() {
@@ -83,7 +89,12 @@ func (t *theatre) performOne(a act) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err = in.set(on, t.dir, account, region); err != nil {
+	if t.against != nil {
+		err = t.setAgainst()
+	} else {
+		err = in.set(on, t.dir, account, region)
+	}
+	if err != nil {
 		return 0, err
 	}
 	if err = t.playOthers(in); err != nil {
@@ -93,7 +104,7 @@ func (t *theatre) performOne(a act) (int, error) {
 	if err = os.WriteFile(outputs, nil, 0o600); err != nil {
 		return 0, fmt.Errorf("outputs: %w", err)
 	}
-	vars := environment(on.cloud, in, t.dir, outputs, t.opts.Step.Getenv)
+	vars := environment(on.cloud, in, t.dir, outputs, t.summary, t.opts.Step.Getenv)
 	t.opts.Setenv(vars)
 	opts := t.opts.Step
 	opts.Getenv = func(name string) string { return vars[name] }
@@ -119,6 +130,12 @@ func (t *theatre) stage(account, region string) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
+	cloud.Behave(func(i emulator.TaskInfo) emulator.Behaviour {
+		if i.Revision == 1 {
+			return emulator.Behaviour{} // what ran before is well
+		}
+		return t.tasks
+	})
 	host, stop, err := serve(cloud)
 	if err != nil {
 		return nil, err
