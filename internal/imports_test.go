@@ -46,6 +46,7 @@ var rooms = []struct {
 		tests: []string{"internal/bases", "internal/buildkitd", "internal/emulator", "internal/imagetest"},
 		why:   "sees the program from outside, as the runner does: through the image, the wire and the log",
 	}},
+	{"internal/docs", room{why: "the documentation's links, and that what says the same does"}},
 	{"internal/conformance", room{
 		tests: []string{"internal/build", "internal/build/dockerfile", "internal/build/progress", "internal/build/sandbox", "internal/buildkitd", "internal/imagetest"},
 		why:   "what build makes of a Dockerfile, against what BuildKit makes of it",
