@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -60,7 +61,11 @@ func early(args []string, stdout io.Writer) (code int, done bool) {
 // command runs the action's step; with "rehearse", the same step against the
 // emulator.
 func command(entry sandbox.Entry, args []string, stdout io.Writer) int {
-	setenv(variables(entry.Environ))
+	vars := variables(entry.Environ)
+	if i := slices.Index(args, "--verbose"); i >= 0 { // as a step that is run again with debug logging
+		args, vars["RUNNER_DEBUG"] = slices.Delete(slices.Clone(args), i, i+1), "1"
+	}
+	setenv(vars)
 	opts := step.Options{Getenv: os.Getenv, Stdout: stdout, Executable: entry.Executable, Warning: entry.Warning, Terminal: isTerminal(os.Stdout)}
 	if len(args) > 0 && args[0] == "rehearse" {
 		demo, err := fs.Sub(demoFiles, "testdata/demo")

@@ -79,12 +79,12 @@ func TestMistakes(t *testing.T) {
 			}})
 			golden := filepath.Join("testdata", "mistakes", name+".txtar")
 			if *update {
-				if err := os.WriteFile(golden, got, 0o600); err != nil {
+				if err = os.WriteFile(golden, got, 0o600); err != nil {
 					t.Fatal(err)
 				}
 				return
 			}
-			want, err := os.ReadFile(golden) //nolint:gosec // our own file
+			want, err := os.ReadFile(golden)
 			if err != nil {
 				t.Fatal(err)
 			}

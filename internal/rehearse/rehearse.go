@@ -57,6 +57,7 @@ that needs no internet.
                     nothing else: a name that is wrong in --workflow is found
   --tasks HOW       what the new tasks do: run, exit=CODE (the program ends as soon as
                     it has started), or unhealthy (its health checks fail)
+  --verbose         diagnostics, as GitHub's debug logging (RUNNER_DEBUG=1) shows them
   --summary FILE    write the job summary there, in Markdown
 `
 
@@ -154,7 +155,7 @@ func rehearse(opts Options, asked request) (int, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return 0, fmt.Errorf("%s: %w", dir, err)
 	}
-	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+	if info, statErr := os.Stat(dir); statErr != nil || !info.IsDir() {
 		return 0, &problem.Error{Op: "rehearse", Input: "DIR", Value: dir, Err: errors.New("no such folder"), Fix: "Name the folder that holds the Dockerfile, or the repository's root with --workflow."}
 	}
 	t := &theatre{opts: opts, scratch: folder.Path, dir: dir, stages: map[string]*stage{}, registries: map[string]string{}, tasks: asked.tasks, summary: asked.summary}

@@ -22,11 +22,7 @@ func (r *Reporter) Deploy(e deploy.Event) {
 		if e.Joined {
 			verb = "joined"
 		}
-		r.mu.Lock()
-		if !slices.Contains(r.deployments, e.DeploymentID) {
-			r.deployments = append(r.deployments, e.DeploymentID)
-		}
-		r.mu.Unlock()
+		r.begun(e.DeploymentID)
 		r.line(verb, "deployment "+e.DeploymentID, "of "+lastPart(e.TaskDefinitionARN), e.Detail)
 		if e.ConsoleURL != "" {
 			r.line("see", e.ConsoleURL)
@@ -40,10 +36,7 @@ func (r *Reporter) Deploy(e deploy.Event) {
 		r.told(e.Summary, e.Fix)
 		r.drained(e)
 	case deploy.Timing:
-		r.mu.Lock()
-		e.Tasks = append(r.timing.Tasks, e.Tasks...) // of several services
-		r.timing = e
-		r.mu.Unlock()
+		r.timed(e)
 	case deploy.TaskFailed:
 		r.taskFailed(e)
 	case deploy.LogLines:
@@ -69,6 +62,25 @@ func (r *Reporter) Deploy(e deploy.Event) {
 	default:
 		r.oneOff(e)
 	}
+}
+
+// begun notes a deployment.
+func (r *Reporter) begun(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.Contains(r.deployments, id) {
+		r.deployments = append(r.deployments, id)
+	}
+}
+
+// timed notes how tasks came and went, of each service.
+func (r *Reporter) timed(t deploy.Timing) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.timing.Tasks = append(r.timing.Tasks, t.Tasks...)
+	r.timing.Stopped += t.Stopped
+	r.timing.Killed += t.Killed
+	r.timing.StopTook = max(r.timing.StopTook, t.StopTook)
 }
 
 func (r *Reporter) ended(o deploy.Outcome) {

@@ -148,8 +148,7 @@ func chartTime(d time.Duration) string {
 // chartName is text without what mermaid would read as its own.
 func chartName(text string) string {
 	text = strings.Map(func(c rune) rune {
-		switch {
-		case c == ':' || c == ';' || c == '#' || c == '%' || c == '<' || c == '>' || c == '`' || c == '"' || c == '\\' || c == '{' || c == '}' || c < ' ':
+		if c < ' ' || strings.ContainsRune(":;#%<>`\"\\{}", c) {
 			return ' '
 		}
 		return c
