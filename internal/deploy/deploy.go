@@ -26,6 +26,7 @@ import (
 	cdsdk "github.com/aws/aws-sdk-go-v2/service/codedeploy"
 	cdtypes "github.com/aws/aws-sdk-go-v2/service/codedeploy/types"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 
 	"github.com/towline/towline/internal/problem"
 )
@@ -89,6 +90,7 @@ type Client struct {
 	cluster string
 	ecs     *ecs.Client
 	logs    *cloudwatchlogs.Client
+	elb     *elb.Client
 	denied  map[string]bool // actions whose refusal has been told
 	failing map[string]int  // wanted actions, by how often they failed in a row
 	// dice spreads the calls of several clients. It is seeded with the time, so that
@@ -124,6 +126,7 @@ func New(opts Options) *Client {
 			o.Retryer = newRetryer(opts.Attempts, nil)
 		}),
 		logs:   cloudwatchlogs.NewFromConfig(opts.Config),
+		elb:    elb.NewFromConfig(opts.Config),
 		denied: map[string]bool{}, failing: map[string]int{},
 		dice: newDice(cluster + "/" + opts.Service),
 		codedeploy: cdsdk.NewFromConfig(opts.Config, func(o *cdsdk.Options) {

@@ -27,6 +27,9 @@ func (f *follower) explain(ctx context.Context, v verdict) told {
 		defer cancel()
 		for range logLooks {
 			f.tasks.look(last)
+			if v.status == StatusTimedOut || f.tasks.blamesBalancer() {
+				f.tasks.targets.look(last, f.service)
+			}
 			if len(f.tasks.logs.waiting) == 0 || last.Err() != nil {
 				break
 			}
@@ -62,6 +65,9 @@ func (w *taskWatch) why(events []string) told {
 		if e, known := explainText(w.table, message); known && e.rank >= best.rank {
 			best = told{explanation: e, detail: []string{message}}
 		}
+	}
+	if e, asked := w.explainTarget(); asked && best.rank < rankKnown {
+		best = told{explanation: e, detail: []string{w.targets.said}}
 	}
 	return best
 }

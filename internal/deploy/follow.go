@@ -205,6 +205,9 @@ func (f *follower) lookAtTasks(ctx context.Context, turn int, v verdict) {
 	if every := f.c.opts.Shared.everyTasks(); turn%every == every-1 || !f.early() || v.status != "" || failures != f.failures {
 		f.failures = failures
 		f.tasks.look(ctx)
+		if f.tasks.blamesBalancer() {
+			f.tasks.targets.look(ctx, f.service)
+		}
 	}
 }
 

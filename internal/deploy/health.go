@@ -14,7 +14,14 @@ import (
 func (w *taskWatch) explainOne(f TaskFailed) explanation {
 	e := explainTask(w.table, f, w.logs.of(f.TaskID))
 	if strings.HasPrefix(e.summary, balancer) {
-		if said, found := w.unhealthyEvent(f.TaskID); found {
+		said, found := w.unhealthyEvent(f.TaskID)
+		if found && said.summary != balancer {
+			return said
+		}
+		if target, asked := w.explainTarget(); asked {
+			return target
+		}
+		if found {
 			return said
 		}
 	}

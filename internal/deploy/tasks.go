@@ -22,6 +22,8 @@ type taskWatch struct {
 	d     *deployment
 	table []cause
 	logs  logReader
+	// targets is what the load balancer says of them.
+	targets targetWatch
 	// over holds tasks that need no second look.
 	over   map[string]bool
 	failed []TaskFailed
@@ -32,7 +34,7 @@ type taskWatch struct {
 }
 
 func newTaskWatch(c *Client, d *deployment) *taskWatch {
-	return &taskWatch{c: c, d: d, table: causes(), logs: logReader{c: c, d: d}, over: map[string]bool{}}
+	return &taskWatch{c: c, d: d, table: causes(), logs: logReader{c: c, d: d}, targets: targetWatch{c: c}, over: map[string]bool{}}
 }
 
 // look tells of the tasks that have failed since the last look, and of what

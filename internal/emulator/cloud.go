@@ -179,6 +179,8 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.serveJSON(w, r)
 	case signedFor(r, "iam"):
 		c.serveIAM(w, r)
+	case signedFor(r, "elasticloadbalancing"):
+		c.serveBalancers(w, r)
 	case r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"):
 		c.serveQuery(w, r)
 	default:

@@ -235,7 +235,7 @@ func (f *Fault) refusal(q *request, service string) error {
 	if f.Error != nil {
 		return f.Error
 	}
-	query, registry := service == "sts" || service == "iam", service == "registry"
+	query, registry := service == "sts" || service == "iam" || service == "elasticloadbalancing", service == "registry"
 	pick := func(json, xml, oci string, status int, text string) error {
 		code := json
 		switch {

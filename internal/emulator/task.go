@@ -60,6 +60,9 @@ type Behaviour struct {
 	Health Health
 	// HealthyAfter is how long after the start they pass. Default: one pace.
 	HealthyAfter time.Duration
+	// Unhealthy is what the load balancer says of health checks that do not pass:
+	// "Health checks failed with these codes: [503]". Default: "Health checks failed".
+	Unhealthy string
 }
 
 // Exit is how a container ends by itself.
@@ -221,8 +224,8 @@ func (t *task) failHealth(now time.Time) {
 	complaint := fmt.Sprintf("(service %s) (task %s) failed container health checks.", s.name, t.id)
 	for _, lb := range s.loadBalancers() {
 		reason = fmt.Sprintf("Task failed ELB health checks in (target-group %s)", lb.TargetGroupArn)
-		complaint = fmt.Sprintf("(service %s) (task %s) (port %d) is unhealthy in (target-group %s) due to (reason Health checks failed).",
-			s.name, t.id, lb.ContainerPort, lb.TargetGroupArn)
+		complaint = fmt.Sprintf("(service %s) (task %s) (port %d) is unhealthy in (target-group %s) due to (reason %s).",
+			s.name, t.id, lb.ContainerPort, lb.TargetGroupArn, t.unhealthy())
 	}
 	s.say(now, "%s", complaint)
 	t.stop(now, "ServiceSchedulerInitiated", reason)
