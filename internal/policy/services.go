@@ -120,6 +120,17 @@ func (b *builder) watching() {
 	if waits || watches && (!s.Deployment.Rollback || b.codeDeploys()) { // ECS's are only taken back, not explained
 		b.logs()
 	}
+	if watches && !s.Deployment.Rollback { // a rollback is followed, not explained
+		b.targets()
+	}
+}
+
+// targets allows to ask the load balancers why tasks are unhealthy.
+func (b *builder) targets() {
+	b.allow(Statement{
+		Sid: "OptionalTargets", Actions: []string{"elasticloadbalancing:DescribeTargetHealth"}, Resources: []string{"*"},
+		Loss: "why the load balancer finds tasks unhealthy is not shown",
+	})
 }
 
 // logs allows to read what containers wrote.

@@ -60,8 +60,11 @@ const pausing = `{"strategy": "BLUE_GREEN", "lifecycleHooks": [{"targetType": "P
 // succeed, the others are where the optional permissions are of use.
 func stages() map[string][]stage {
 	crashes := `tasks {"Logs": ["starting", "panic: DATABASE_URL is not set"], "Exit": {"Code": 2}}`
+	const balancers = `"loadBalancers": [{"targetGroupArn": "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/web/1", "containerName": "app", "containerPort": 8080}]`
+	balanced := "service-settings {" + balancers + "}"
+	unhealthy := stage{world: []string{"no-circuit-breaker", balanced, `tasks {"Health": 1}`}, fails: true}
 	deployments := []stage{
-		{}, {world: []string{"no-circuit-breaker", crashes}, fails: true}, {world: []string{"service-name web2"}, fails: true},
+		{}, {world: []string{"no-circuit-breaker", crashes}, fails: true}, {world: []string{"service-name web2"}, fails: true}, unhealthy,
 	}
 	again := stage{world: []string{"twice"}} // with the cache of the first run
 	onInstances := []string{`service-settings {"launchType": "EC2"}`, "instance x86_64"}
@@ -74,12 +77,17 @@ func stages() map[string][]stage {
 			{world: []string{"code-deploy " + group}},
 			{world: []string{"code-deploy " + group, `fault {"Action": "CreateDeployment", "Kind": "lost"}`}, breaks: []string{"OptionalFindDeployment"}},
 			{world: []string{"code-deploy " + group, crashes}, fails: true},
+			{world: []string{"code-deploy " + group, `tasks {"Health": 1}`}, fails: true},
 			{world: []string{"code-deploy " + group, "service-name web2"}, fails: true},
 		}
 	}
 	paused := []stage{{world: []string{"taken v1", "deployment-configuration " + pausing, "deploying"}, later: 10 * time.Minute}}
 	crashing := stage{world: []string{"taken v1", "no-circuit-breaker", crashes, "deploying"}, fails: true}
 	gone := stage{world: crashing.world}
+	sick := stage{world: []string{"taken v1", "no-circuit-breaker", balanced, `tasks {"Health": 1}`, "deploying"}, fails: true}
+	sickCode := stage{world: []string{"taken v1", "code-deploy {}", `tasks {"Health": 1}`}, code: true, later: time.Minute}
+	sickContinued := sickCode
+	sickContinued.fails = true
 	waiting := []string{"taken v1", `code-deploy {"ReadyWait": 3600000000000}`}
 	resumes := []stage{
 		{world: waiting, code: true, later: 10 * time.Minute},
@@ -104,13 +112,13 @@ func stages() map[string][]stage {
 		"register":            {{}},
 		"volume":              {{}, deployments[2]},
 		"run-task":            {{world: []string{migrated}}, lost},
-		"migrate":             with(deployments, "network", ends),
+		"migrate":             append(with(deployments[:3], "network", ends), stage{world: []string{"network , " + balancers, ends, "no-circuit-breaker", `tasks {"Health": 1}`}, fails: true}),
 		"keep-revisions":      {{world: []string{"revisions 5"}, neighbour: true, later: time.Minute}, deployments[2]},
-		"continue":            append(slices.Clone(paused), deployments[2], crashing),
+		"continue":            append(slices.Clone(paused), deployments[2], crashing, sick),
 		"rollback":            append(slices.Clone(paused), stage{world: []string{"taken v1", "deploying"}}, deployments[2], gone),
 		"codedeploy":          codeDeploys(`{}`),
 		"codedeploy-search":   tolerating(codeDeploys(`{"Application": "shop", "Name": "blue-green"}`), "codedeploy GetDeploymentGroup"),
-		"codedeploy-continue": append(slices.Clone(resumes), continued),
+		"codedeploy-continue": append(slices.Clone(resumes), continued, sickContinued),
 		"codedeploy-rollback": append(slices.Clone(resumes), failing),
 	}
 }

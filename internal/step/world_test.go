@@ -246,9 +246,9 @@ func (w *world) set(t *testing.T, s *settings, word, value string) {
 		w.tasks = b
 	case "one-off-task": // how a task of run-task behaves, a JSON emulator.Behaviour
 		decode(&w.oneOff)
-	case "network": // the service's tasks have one, and Fargate
+	case "network": // the service's tasks have one, and Fargate; further members of the service may follow
 		s.service.Settings = `{"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-1", "subnet-2"], "securityGroups": ["sg-1"], "assignPublicIp": "DISABLED"}},
-			"launchType": "FARGATE", "platformVersion": "1.4.0"}`
+			"launchType": "FARGATE", "platformVersion": "1.4.0"` + value + `}`
 	case "revisions": // so many further ones that nobody runs
 		decode(&w.revisions)
 	case "shows": // the requests of this action are in want/changes
