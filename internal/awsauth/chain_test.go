@@ -207,3 +207,41 @@ func TestSessionsEndByTheClockOfAWS(t *testing.T) {
 		})
 	}
 }
+
+// A session that others go on from: their roles are assumed with its
+// credentials, in regions of their own, and it stays as it is.
+func TestAssume(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fake, opts := newFake()
+		opts.Tags = []Tag{{Key: "team", Value: "shop"}}
+		first, err := Open(t.Context(), opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := len(fake.requests)
+		opts.Region, opts.Roles = "us-east-1", nil
+		elsewhere, err := first.Assume(t.Context(), opts)
+		if err != nil || elsewhere.Config.Region != "us-east-1" || elsewhere.ARN != first.ARN || len(fake.requests) != begun {
+			t.Errorf("another region: %+v with %d requests, error %v", elsewhere, len(fake.requests)-begun, err)
+		}
+		opts.Roles = []string{"arn:aws:iam::444455556666:role/second", "third"}
+		other, err := first.Assume(t.Context(), opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := other.Account+" "+other.ARN+" "+other.Config.Region, "444455556666 arn:aws:sts::444455556666:assumed-role/third/towline-1-1 us-east-1"; got != want {
+			t.Errorf("identity is %q, want %q", got, want)
+		}
+		if requests := fake.requests[begun:]; len(requests) != 2 || requests[0].action != "AssumeRole" || requests[0].key != "ASIA1" || requests[1].key != "ASIA2" {
+			t.Errorf("requests %+v", requests)
+		}
+		if first.Config.Region == "us-east-1" {
+			t.Error("the first session has moved")
+		}
+		opts.AllowedAccounts = []string{"111122223333"}
+		if _, err := first.Assume(t.Context(), opts); err == nil || !strings.Contains(err.Error(), "444455556666") {
+			t.Errorf("an account that is not allowed: error %v", err)
+		}
+	})
+}
