@@ -29,7 +29,7 @@ type abandonedError struct{ why error }
 func (a *abandonedError) Error() string { return ErrAbandoned.Error() + ": " + a.why.Error() }
 
 // Is says that it is ErrAbandoned.
-func (a *abandonedError) Is(target error) bool { return target == ErrAbandoned } //nolint:errorlint // it is what errors.Is asks
+func (a *abandonedError) Is(target error) bool { return target == ErrAbandoned }
 
 // Abandon gives up the deployment that Deploy is about, now or later: one that is
 // under way ends as if it had failed for that reason, and is rolled back with

@@ -98,7 +98,11 @@ func (f *fleet) calls(since time.Time) (counts map[string]int, reads, throttled 
 // them is still named within ten seconds.
 func TestTwoHundredServices(t *testing.T) {
 	t.Parallel()
-	const size, broken = 200, 77
+	const broken = 7
+	size := 200
+	if raceDetector {
+		size = 20 // ten times slower
+	}
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, size, 80*time.Millisecond)
 		f.cloud.Behave(func(task emulator.TaskInfo) emulator.Behaviour {
@@ -133,12 +137,12 @@ func TestTwoHundredServices(t *testing.T) {
 		})
 		took := time.Since(start)
 		counts, reads, throttled := f.calls(start)
-		perService := float64(reads) / took.Seconds() / size
+		perService := float64(reads) / took.Seconds() / float64(size)
 		t.Logf("%s: %d reads, %.1f a second, %.3f a second and service: %v", took, reads, float64(reads)/took.Seconds(), perService, counts)
 		if throttled != 0 {
 			t.Errorf("%d calls were throttled", throttled)
 		}
-		if perService > 0.15 {
+		if perService > 0.15 && size == 200 {
 			t.Errorf("%.3f reads a second and service", perService)
 		}
 		if counts["UpdateService"] != size {

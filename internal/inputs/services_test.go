@@ -2,6 +2,7 @@ package inputs
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -129,12 +130,10 @@ func TestServicesMistakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			set := values{"image": "nginx"}
-			for key, value := range test.set {
-				set[key] = value
-			}
+			maps.Copy(set, test.set)
 			_, err := Parse(set.get, job().get)
 			var got []string
-			if all, several := err.(interface{ Unwrap() []error }); several { //nolint:errorlint // what errors.Join gave
+			if all, several := err.(interface{ Unwrap() []error }); several {
 				for _, each := range all.Unwrap() {
 					got = append(got, each.Error())
 				}

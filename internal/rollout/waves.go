@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -76,7 +77,7 @@ func (w Wave) reach(total int) int {
 func Sizes(waves []Wave, total int) []int {
 	var sizes []int
 	begun := 0
-	for _, w := range append(waves[:len(waves):len(waves)], Wave{Percent: 100}) {
+	for _, w := range append(slices.Clip(waves), Wave{Percent: 100}) {
 		if reach := w.reach(total); reach > begun {
 			sizes = append(sizes, reach-begun)
 			begun = reach
