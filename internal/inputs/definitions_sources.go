@@ -9,7 +9,7 @@ func sourceDefinitions() []Definition {
 		},
 		{
 			Name: "ssh", Group: groupBuild, Secret: true,
-			Description: "Keys for `RUN --mount=type=ssh` and for git over ssh, lines of `ID=path` of a private key or of an agent's socket, or `\"ID=${{ secrets.KEY }}\"` in double quotes. A build can use a key, not read it. The ID is `default` where the Dockerfile says none.",
+			Description: "Keys for `RUN --mount=type=ssh` and for git over ssh, lines of `ID=path` of a private key or of an agent's socket; or `\"ID=KEY\"` with the key itself, from a secret, in double quotes. A build can use a key, not read it. The ID is `default` where the Dockerfile says none.",
 		},
 		{
 			Name: "github-token", Group: groupBuild, Secret: true, Default: githubToken,

@@ -112,6 +112,28 @@ func TestOutputsAreTheSameEverywhere(t *testing.T) {
 	}
 }
 
+// The runner reads an expression in a description as one, finds it misplaced, and
+// loads the action not at all.
+func TestNoExpressionsInDescriptions(t *testing.T) {
+	t.Parallel()
+	m := readMetadata(t)
+	texts := map[string]string{"name": m.Name, "description": m.Description}
+	for name, input := range m.Inputs {
+		texts["input "+name] = input.Description
+		if strings.Contains(input.Default, "${{") && input.Default != "${{ github.token }}" {
+			t.Errorf("input %s: default %q, want none that the runner may not know where it loads the action", name, input.Default)
+		}
+	}
+	for name, output := range m.Outputs {
+		texts["output "+name] = output.Description
+	}
+	for name, text := range texts {
+		if strings.Contains(text, "${{") {
+			t.Errorf("%s: an expression in %q", name, text)
+		}
+	}
+}
+
 func TestActionRuns(t *testing.T) {
 	t.Parallel()
 	m := readMetadata(t)
