@@ -41,10 +41,9 @@ func opened(t *testing.T, from Saved, opts Options) *Set {
 
 // keptBuild is a build with one mount: it restores what from has, lets change
 // work in the folder, and saves it. It gives what is kept, and the folder.
-func keptBuild(t *testing.T, from Saved, opts Options, change func(dir string)) (Saved, Kept, string) {
+func keptBuild(t *testing.T, from Saved, change func(dir string)) (Saved, Kept, string) {
 	t.Helper()
-	opts.Dir = t.TempDir()
-	s := opened(t, from, opts)
+	s := opened(t, from, Options{Dir: t.TempDir()})
 	dir := filepath.Join(t.TempDir(), "mount")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -109,7 +108,8 @@ func tree(t *testing.T, dir string) []string {
 	return out
 }
 
-func fill(t *testing.T) func(dir string) {
+func filled(t *testing.T) func(dir string) {
+	t.Helper()
 	return func(dir string) {
 		write(t, dir, "a/small", []byte("hello"))
 		write(t, dir, "a/empty", nil)
@@ -136,11 +136,11 @@ func fill(t *testing.T) func(dir string) {
 
 func TestRestoredAsItWas(t *testing.T) {
 	t.Parallel()
-	saved, kept, dir := keptBuild(t, Saved{}, Options{}, fill(t))
+	saved, kept, dir := keptBuild(t, Saved{}, filled(t))
 	if !kept.Changed || kept.Mounts != 1 || kept.New < 9<<20 || kept.New > 11<<20 {
 		t.Errorf("got %+v, want 9.5 MB in one mount: the twin is kept once", kept)
 	}
-	again, kept, second := keptBuild(t, saved, Options{}, func(string) {})
+	again, kept, second := keptBuild(t, saved, func(string) {})
 	if diff := cmp.Diff(tree(t, second), tree(t, dir)); diff != "" {
 		t.Errorf("got -, want +:\n%s", diff)
 	}
@@ -169,27 +169,35 @@ func TestSavesWhatIsNew(t *testing.T) {
 		min, max int64
 	}{
 		"a file in every folder": {func(t *testing.T, dir string) {
+			t.Helper()
 			for i := range 10 {
 				write(t, dir, fmt.Sprintf("many/%02d-new", i), bytesOf(uint64(300+i), 10_000))
 			}
 		}, 100_000, 120_000},
 		"a byte within a large file": {func(t *testing.T, dir string) {
+			t.Helper()
 			data := bytesOf(1, 9<<20)
 			write(t, dir, "b/c/large", slices.Insert(data, 4<<20, 7))
 		}, 256 << 10, 5 << 20},
-		"the same written again": {func(t *testing.T, dir string) { write(t, dir, "b/c/large", bytesOf(1, 9<<20)) }, 100, 20_000},
+		"the same written again": {func(t *testing.T, dir string) {
+			t.Helper()
+			write(t, dir, "b/c/large", bytesOf(1, 9<<20))
+		}, 100, 20_000},
 		"a folder's time": {func(t *testing.T, dir string) {
+			t.Helper()
 			write(t, dir, "many/lock", nil)
 			if err := os.Remove(filepath.Join(dir, "many/lock")); err != nil {
 				t.Fatal(err)
 			}
 		}, 0, 0},
 		"a removed file": {func(t *testing.T, dir string) {
+			t.Helper()
 			if err := os.Remove(filepath.Join(dir, "many/07")); err != nil {
 				t.Fatal(err)
 			}
 		}, 100, 20_000},
 		"nearly all removed": {func(t *testing.T, dir string) {
+			t.Helper()
 			for _, name := range []string{"b/c/large", "b/c/twin"} {
 				if err := os.Remove(filepath.Join(dir, name)); err != nil {
 					t.Fatal(err)
@@ -197,15 +205,15 @@ func TestSavesWhatIsNew(t *testing.T) {
 			}
 		}, 500_000, 550_000},
 	}
-	first, _, _ := keptBuild(t, Saved{}, Options{}, fill(t))
+	first, _, _ := keptBuild(t, Saved{}, filled(t))
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			saved, kept, dir := keptBuild(t, first, Options{}, func(dir string) { tt.change(t, dir) })
+			saved, kept, dir := keptBuild(t, first, func(dir string) { tt.change(t, dir) })
 			if kept.New < tt.min || kept.New > tt.max || kept.Changed != (tt.max > 0) {
 				t.Errorf("got %+v, want %d to %d new bytes", kept, tt.min, tt.max)
 			}
-			_, _, again := keptBuild(t, saved, Options{}, func(string) {})
+			_, _, again := keptBuild(t, saved, func(string) {})
 			if diff := cmp.Diff(tree(t, again), tree(t, dir)); diff != "" {
 				t.Errorf("got -, want +:\n%s", diff)
 			}
@@ -218,12 +226,12 @@ func TestSmallPacksAreJoined(t *testing.T) {
 	t.Parallel()
 	var saved Saved
 	for i := range 3 * maxSmall {
-		saved, _, _ = keptBuild(t, saved, Options{}, func(dir string) { write(t, dir, fmt.Sprintf("new-%d", i), bytesOf(uint64(i), 5000)) })
+		saved, _, _ = keptBuild(t, saved, func(dir string) { write(t, dir, fmt.Sprintf("new-%d", i), bytesOf(uint64(i), 5000)) })
 		if len(saved.Layers) > maxSmall+2 {
 			t.Fatalf("after build %d there are %d blobs", i, len(saved.Layers))
 		}
 	}
-	_, _, dir := keptBuild(t, saved, Options{}, func(string) {})
+	_, _, dir := keptBuild(t, saved, func(string) {})
 	if files := tree(t, dir); len(files) != 3*maxSmall+1 {
 		t.Errorf("got %q", files)
 	}
@@ -288,7 +296,7 @@ type spoiled struct {
 // next Save writes it anew.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	saved, _, _ := keptBuild(t, Saved{}, Options{}, fill(t))
+	saved, _, _ := keptBuild(t, Saved{}, filled(t))
 	t.Run("a blob that is not there", func(t *testing.T) {
 		t.Parallel()
 		broken := Saved{Config: saved.Config, Layers: saved.Layers[1:]}
@@ -325,7 +333,7 @@ func TestFaults(t *testing.T) {
 		if err != nil || !kept.Changed {
 			t.Fatal(kept, err)
 		}
-		_, _, again := keptBuild(t, after, Options{}, func(string) {})
+		_, _, again := keptBuild(t, after, func(string) {})
 		if got := tree(t, again); len(got) != 2 {
 			t.Errorf("got %q", got)
 		}

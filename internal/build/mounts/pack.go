@@ -44,7 +44,7 @@ func (s *Set) pack(ctx context.Context, u used) (saved, int64, error) {
 	}
 	p.next = len(p.index.chunks())
 	for i, e := range u.now.entries {
-		if err := ctx.Err(); err != nil {
+		if ctx.Err() != nil {
 			return saved{}, 0, context.Cause(ctx)
 		}
 		if e.Kind == kindFile {
