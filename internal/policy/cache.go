@@ -15,6 +15,10 @@ func (b *builder) caches(others []*use) []*use {
 	const slow = "the build cache is not read, so each build does everything again"
 	beside := &use{sid: "OptionalReadCache", actions: []string{"ecr:GetDownloadUrlForLayer"}, loss: slow}
 	read := &use{sid: "OptionalReadOtherCache", actions: pullActions(), loss: slow}
+	list := &use{
+		sid: "OptionalListCaches", actions: []string{"ecr:ListImages"},
+		loss: "where the repository's tags cannot be moved, the build cache is not read, so each build does everything again",
+	}
 	write := &use{
 		sid: "OptionalWriteCache", actions: append(uploadActions(), "ecr:PutImage"),
 		loss: "the build cache is not written, so the next build does everything again",
@@ -24,6 +28,9 @@ func (b *builder) caches(others []*use) []*use {
 	}
 	from, to := b.cachePlaces()
 	for _, p := range from {
+		if b.settings.Build.Cache.ByDefault() {
+			list.add(p, true)
+		}
 		switch {
 		case may(p, "ecr:GetDownloadUrlForLayer"):
 		case may(p, "ecr:BatchGetImage"):
@@ -37,7 +44,7 @@ func (b *builder) caches(others []*use) []*use {
 			write.add(p, true)
 		}
 	}
-	return []*use{beside, read, write}
+	return []*use{beside, read, list, write}
 }
 
 // cachePlaces are where results come from and go to. By default that is the first

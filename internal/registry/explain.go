@@ -216,6 +216,8 @@ func ecrAction(req *http.Request) string {
 	}
 	path := req.URL.Path
 	switch {
+	case strings.HasSuffix(path, "/tags/list"):
+		return "ecr:ListImages"
 	case strings.Contains(path, "/manifests/") && req.Method == http.MethodPut:
 		return "ecr:PutImage"
 	case strings.Contains(path, "/blobs/uploads/") && req.Method == http.MethodPost:

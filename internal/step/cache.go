@@ -48,7 +48,7 @@ func (s *Step) cachePlaces() (from []string, to []inputs.CacheTo) {
 func (s *Step) cacheTag() string {
 	b := s.settings.Build
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%q", s.relative(b.Context), s.relative(b.File), b.Target, b.Platforms))
-	return fmt.Sprintf("%s%x", cacheTagPrefix, sum[:4])
+	return fmt.Sprintf("towline-cache-%x", sum[:4])
 }
 
 // useCaches reads the caches that the build starts from, side by side. One that
@@ -83,9 +83,8 @@ func (s *Step) useCaches(ctx context.Context, opts *build.Options) {
 func (s *Step) readCache(ctx context.Context, ref string) *build.Cache {
 	ctx, cancel := context.WithTimeoutCause(ctx, cacheReadLimit, errors.New("it took too long"))
 	defer cancel()
-	image, err := s.registry.Quiet().Resolve(ctx, ref, v1.Platform{})
-	var answer *transport.Error
-	if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound {
+	image, err := s.readCurrent(ctx, ref)
+	if isNone(err) {
 		s.report.Say("cache", ref, "there is none yet")
 		return nil
 	}
@@ -97,6 +96,37 @@ func (s *Step) readCache(ctx context.Context, ref string) *build.Cache {
 	}
 	s.report.Warning(fmt.Sprintf("the build cache %s is not used: %v", ref, err))
 	return nil
+}
+
+// errNone: nothing was written to a place yet.
+var errNone = errors.New("there is none yet")
+
+// readCurrent finds what was written to a place last; see isNone.
+func (s *Step) readCurrent(ctx context.Context, ref string) (*registry.Image, error) {
+	at, err := s.current(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if at == "" {
+		return nil, errNone
+	}
+	return s.registry.Quiet().Resolve(ctx, at, v1.Platform{})
+}
+
+// isNone says whether there was nothing to read.
+func isNone(err error) bool {
+	answer, ok := errors.AsType[*transport.Error](err)
+	return errors.Is(err, errNone) || ok && answer.StatusCode == http.StatusNotFound
+}
+
+// writeNext writes image to refs, for readCurrent to find.
+func (s *Step) writeNext(ctx context.Context, image *build.Image, refs []string) error {
+	refs, err := s.next(ctx, refs, image)
+	if err != nil || len(refs) == 0 {
+		return err
+	}
+	_, err = s.registry.Quiet().Push(ctx, image, refs)
+	return err
 }
 
 // keepCache begins to upload the build's cache, and its cache mounts, once the
@@ -129,7 +159,7 @@ func (s *Step) uploadCache(ctx context.Context, cache *build.Image, refs []strin
 	if layers, err := cache.Layers(); err == nil {
 		u.said = []string{plural(len(layers), "layer")}
 	}
-	_, u.err = s.registry.Quiet().Push(ctx, cache, refs)
+	u.err = s.writeNext(ctx, cache, refs)
 }
 
 // caching are the uploads of what the next build may start from, which go on

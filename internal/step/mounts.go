@@ -5,14 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
-
 	"github.com/towline/towline/internal/build"
+	"github.com/towline/towline/internal/taskdef"
 )
 
 // useMounts lets cache mounts outlive the build, where its results do. They are
@@ -33,22 +30,12 @@ func mountRefs(caches []string) []string {
 	refs := make([]string, len(caches))
 	for i, ref := range caches {
 		ref, _, _ = strings.Cut(ref, "@")
-		path, last := ref[:strings.LastIndexByte(ref, '/')+1], ref[strings.LastIndexByte(ref, '/')+1:]
-		repository, tag, _ := strings.Cut(last, ":")
-		if own, isOwn := strings.CutPrefix(tag, cacheTagPrefix); isOwn {
-			tag = mountsTagPrefix + own
-		} else {
-			tag = strings.TrimPrefix(tag+"-mounts", "-")
-		}
-		refs[i] = path + repository + ":" + tag
+		repository := taskdef.Repository(ref)
+		tag := strings.TrimPrefix(strings.TrimPrefix(ref, repository), ":")
+		refs[i] = repository + ":" + strings.TrimPrefix(tag+"-mounts", "-")
 	}
 	return refs
 }
-
-const (
-	cacheTagPrefix  = "towline-cache-"
-	mountsTagPrefix = "towline-mounts-"
-)
 
 // readMounts gives the first of refs that is there.
 func (s *Step) readMounts(ctx context.Context, refs []string) (build.Mounts, error) {
@@ -56,8 +43,8 @@ func (s *Step) readMounts(ctx context.Context, refs []string) (build.Mounts, err
 	defer cancel()
 	var failed []error
 	for _, ref := range refs {
-		image, err := s.registry.Quiet().Resolve(ctx, ref, v1.Platform{})
-		if answer, ok := errors.AsType[*transport.Error](err); ok && answer.StatusCode == http.StatusNotFound {
+		image, err := s.readCurrent(ctx, ref)
+		if isNone(err) {
 			continue
 		}
 		if err == nil {
@@ -87,6 +74,6 @@ func (s *Step) uploadMounts(ctx context.Context, refs []string, u *upload) {
 	u.where, u.err = strings.Join(refs, ", "), err
 	if err == nil {
 		u.said = []string{plural(kept.Mounts, "cache mount"), fmt.Sprintf("%.1f MB new", float64(kept.New)/1e6)}
-		_, u.err = s.registry.Quiet().Push(ctx, image, refs)
+		u.err = s.writeNext(ctx, image, refs)
 	}
 }

@@ -92,6 +92,7 @@ type Step struct {
 	merged []string
 	// caching is the upload of the build's cache, once it has begun.
 	caching *caching
+	held    heldTags
 	// deployable is the image as a task definition names it.
 	deployable string
 
