@@ -67,7 +67,7 @@ func stages() map[string][]stage {
 		{}, {world: []string{"no-circuit-breaker", crashes}, fails: true}, {world: []string{"service-name web2"}, fails: true}, unhealthy,
 	}
 	again := stage{world: []string{"twice"}} // with the cache of the first run
-	held := stage{world: []string{"immutable-tags", "twice"}} // whose cache is found by a listing
+	held := stage{world: []string{"immutable-tags v*", "twice"}} // whose cache is found by a listing
 	onInstances := []string{`service-settings {"launchType": "EC2"}`, "instance x86_64"}
 	taken := with(deployments, "taken v9")
 	ends := `one-off-task {"Logs": ["migrated"], "Exit": {"After": 5000000000}}`
@@ -102,10 +102,10 @@ func stages() map[string][]stage {
 		"build-push-uri":      {{}, again, held, {world: []string{"repository-name shop2"}, fails: true}},
 		"create-repository":   {{world: []string{"repository-name shop2"}}, again, held},
 		"cache":               {{}, again},
-		"cross-account":       {{}, again},
+		"cross-account":       {{}, again, held},
 		"public":              {{}},
 		"log-in":              {{}},
-		"instances":           {{world: onInstances}, {world: append([]string{"twice"}, onInstances...)}, {world: append([]string{"immutable-tags", "twice"}, onInstances...)}, {world: append([]string{"service-name web2"}, onInstances...), fails: true}},
+		"instances":           {{world: onInstances}, {world: append([]string{"twice"}, onInstances...)}, {world: append([]string{"immutable-tags v*", "twice"}, onInstances...)}, {world: append([]string{"service-name web2"}, onInstances...), fails: true}},
 		"merge":               {{world: []string{"pushed linux/amd64", "pushed linux/arm64"}}},
 		"deploy-image":        taken,
 		"full":                append(deployments, again, held),

@@ -224,8 +224,11 @@ func (w *world) set(t *testing.T, s *settings, word, value string) {
 		delete(w.env, "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
 	case "no-provider":
 		w.cloud.RemoveProvider("https://token.actions.githubusercontent.com")
-	case "immutable-tags":
+	case "immutable-tags": // but for those of a pattern
 		s.repository.ImmutableTags = true
+		if value != "" {
+			s.repository.Exclusions = []string{value}
+		}
 	case "taken": // this tag names an image already
 		s.taken = value
 	case "pushed": // an image for this platform was pushed before
