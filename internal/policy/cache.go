@@ -28,7 +28,7 @@ func (b *builder) caches(others []*use) []*use {
 	}
 	from, to := b.cachePlaces()
 	for _, p := range from {
-		if b.settings.Build.Cache.ByDefault() {
+		if b.settings.Build.Cache.ByDefault() && p.account == b.account { // another account's tags are its owner's
 			list.add(p, true)
 		}
 		switch {
