@@ -309,6 +309,10 @@ func (s *Step) writeDefinition(d taskdef.Document) (string, error) {
 		return fail(err)
 	}
 	text.WriteByte('\n')
+	// nektos/act names a folder that only its job's container has.
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fail(err)
+	}
 	file, err := os.CreateTemp(dir, "task-definition-*.json")
 	if err != nil {
 		return fail(err)
