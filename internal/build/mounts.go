@@ -77,8 +77,8 @@ func (r *Result) Mounts(ctx context.Context) (*Image, MountsKept, error) {
 	}
 	descriptors := make([]v1.Descriptor, 0, len(left.Layers))
 	for _, l := range left.Layers {
-		d, err := partial.Descriptor(l)
-		if err != nil {
+		var d *v1.Descriptor
+		if d, err = partial.Descriptor(l); err != nil {
 			return nil, kept, fmt.Errorf("cache mounts: %w", err)
 		}
 		descriptors = append(descriptors, v1.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size})

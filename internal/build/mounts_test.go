@@ -59,8 +59,8 @@ func buildMounted(t *testing.T, text string, from func() (build.Mounts, error)) 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := result.Close(); err != nil {
-			t.Error(err)
+		if closing := result.Close(); closing != nil {
+			t.Error(closing)
 		}
 	})
 	if out.image, out.kept, err = result.Mounts(t.Context()); err != nil {

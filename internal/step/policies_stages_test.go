@@ -66,7 +66,7 @@ func stages() map[string][]stage {
 	deployments := []stage{
 		{}, {world: []string{"no-circuit-breaker", crashes}, fails: true}, {world: []string{"service-name web2"}, fails: true}, unhealthy,
 	}
-	again := stage{world: []string{"twice"}} // with the cache of the first run
+	again := stage{world: []string{"twice"}}                     // with the cache of the first run
 	held := stage{world: []string{"immutable-tags v*", "twice"}} // whose cache is found by a listing
 	onInstances := []string{`service-settings {"launchType": "EC2"}`, "instance x86_64"}
 	taken := with(deployments, "taken v9")
