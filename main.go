@@ -25,6 +25,11 @@ import (
 //go:embed all:testdata/demo
 var demoFiles embed.FS
 
+// version is that of the newest release, or of the next one while it is prepared.
+//
+//go:embed VERSION
+var version string
+
 // grace is how long a cancelled run may take to end: the runner kills the
 // container 10 seconds after its first signal.
 const grace = 4 * time.Second
@@ -45,11 +50,14 @@ func main() {
 
 // early does what runs nobody else's code, before the process protects itself from
 // such code: that takes longer than to find a mistake in the inputs. With "policy" it
-// prints what AWS has to allow for the step.
+// prints what AWS has to allow for the step, with "version" which release this is.
 func early(args []string, stdout io.Writer) (code int, done bool) {
 	switch {
 	case sandbox.Entered():
 		return 0, false
+	case len(args) > 0 && args[0] == "version":
+		_, _ = io.WriteString(stdout, "towline "+version)
+		return 0, true
 	case len(args) > 0 && args[0] == "policy":
 		return permissions.Run(permissions.Options{Args: args[1:], Getenv: os.Getenv, Stdout: stdout}), true
 	case len(args) > 0:

@@ -110,15 +110,15 @@ func actionFolder(t *testing.T) string {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "towline")
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err = os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"action.yml", filepath.Join("testdata", "engine", "Dockerfile")} {
-		text, err := os.ReadFile(filepath.Join("..", "..", path))
-		if err != nil {
-			t.Fatal(err)
+		text, readErr := os.ReadFile(filepath.Join("..", "..", path))
+		if readErr != nil {
+			t.Fatal(readErr)
 		}
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(path)), text, 0o644); err != nil {
+		if err = os.WriteFile(filepath.Join(dir, filepath.Base(path)), text, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -129,7 +129,7 @@ func actionFolder(t *testing.T) string {
 	container = strings.TrimSpace(container)
 	_, err = command(t.Context(), "docker", "cp", container+":/towline/towline", filepath.Join(dir, "towline"))
 	_, gone := command(t.Context(), "docker", "rm", "--volumes", container)
-	if err := errors.Join(err, gone); err != nil {
+	if err = errors.Join(err, gone); err != nil {
 		t.Fatal(err)
 	}
 	commit(t, dir)
