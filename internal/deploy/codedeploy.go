@@ -288,7 +288,7 @@ func (b *blueGreen) parted(ctx context.Context) (Outcome, error) {
 		last, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), parting, errors.New("no time left"))
 		defer cancel()
 		if err := b.stop(last); err != nil {
-			what += " (its rollback could not be asked for: " + firstLine(err) + ")"
+			what += " (its rollback could not be asked for: " + said(err) + ")"
 			reason += "; its rollback could not be asked for"
 		} else {
 			what, fix, reason = "the rollback of deployment "+b.id+" was asked for and goes on", look, reason+"; its rollback was asked for"

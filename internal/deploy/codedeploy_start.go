@@ -137,6 +137,9 @@ func (b *blueGreen) create(ctx context.Context, in *cdsdk.CreateDeploymentInput)
 			return nil
 		case asked != nil || ctx.Err() != nil:
 			b.d.uncertain = true
+			if ctx.Err() != nil {
+				err, asked = context.Cause(ctx), nil // not the SDK's words for the same
+			}
 			return &problem.Error{
 				Op: op, Err: fmt.Errorf("it is not known whether the deployment of %s has begun: %w", b.d.taskDefinition, errors.Join(err, asked)),
 				Fix: fmt.Sprintf("Look at the group's deployments: aws deploy list-deployments%s --application-name %s --deployment-group-name %s",

@@ -96,6 +96,13 @@ func (c *Client) register(ctx context.Context, family string, request []byte) (s
 		if err == nil {
 			break
 		}
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return "", &problem.Error{
+				Op:  "register task definition " + family,
+				Err: fmt.Errorf("%w; it is not known whether it was registered, the service was not updated", context.Cause(ctx)),
+				Fix: "Run the job again: a revision that nobody runs harms nobody.",
+			}
+		}
 		if try == tries || ctx.Err() != nil || !isCrowded(err) {
 			return "", c.registerProblem(family, err)
 		}

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	"github.com/aws/smithy-go"
+
 	"github.com/towline/towline/internal/problem"
 )
 
@@ -20,9 +23,13 @@ func (f *follower) parted(ctx context.Context) (Outcome, error) {
 	reason := "no longer watched: " + cause.Error()
 	what, fix := "deployment "+d.id+" goes on", "To stop it: "+c.stopCommand(d)
 	look := "Look at its end: " + firstOf(c.consoleURL(d.serviceARN, d.arn), c.describeCommand())
+	refused, over := errors.AsType[*ecstypes.ConflictException](asked)
 	switch {
+	case over: // it has ended, or turned back, since the last look
+		what, fix = "deployment "+d.id+" can no longer be rolled back ("+refused.ErrorMessage()+")", look
+		reason += "; its rollback was refused: " + refused.ErrorMessage()
 	case asked != nil:
-		what += " (its rollback could not be asked for: " + firstLine(asked) + ")"
+		what += " (its rollback could not be asked for: " + said(asked) + ")"
 		reason += "; its rollback could not be asked for"
 	case f.rolling:
 		what, fix = "the rollback of deployment "+d.id+" goes on", look
@@ -76,4 +83,12 @@ func (f *follower) askRollback(ctx context.Context) error {
 		_, err := f.goBack(ctx)
 		return err
 	})
+}
+
+// said is a refusal in the service's own words, without the SDK's before them.
+func said(err error) string {
+	if refusal, ok := errors.AsType[smithy.APIError](err); ok {
+		return refusal.ErrorCode() + ": " + refusal.ErrorMessage()
+	}
+	return firstLine(err)
 }

@@ -260,8 +260,9 @@ func (l *log) Write(p []byte) (int, error) {
 func (l *log) watch(w *world, cancel context.CancelCauseFunc) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	w.stop = func() { w.cancelledAt = time.Now(); cancel(&step.CancelledError{Signal: os.Interrupt}) }
 	if w.cancelAt != "" {
-		l.triggers = append(l.triggers, trigger{w.cancelAt, func() { w.cancelledAt = time.Now(); cancel(&step.CancelledError{Signal: os.Interrupt}) }})
+		l.triggers = append(l.triggers, trigger{w.cancelAt, w.stop})
 	}
 	if w.supersedeAt != "" {
 		l.triggers = append(l.triggers, trigger{w.supersedeAt, w.supersede})

@@ -66,6 +66,8 @@ type world struct {
 	cancelAt, supersedeAt string
 	deploying             bool
 	cancelledAt           time.Time
+	// stop is SIGINT, for the run that is under way.
+	stop func()
 	// latency is how long each request takes.
 	latency   time.Duration
 	supersede func()
