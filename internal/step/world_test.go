@@ -66,8 +66,7 @@ type world struct {
 	cancelAt, supersedeAt string
 	deploying             bool
 	cancelledAt           time.Time
-	// stop is SIGINT, for the run that is under way.
-	stop func()
+	stop                  func() // SIGINT, for the run that is under way
 	// latency is how long each request takes.
 	latency   time.Duration
 	supersede func()
