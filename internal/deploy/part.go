@@ -50,9 +50,9 @@ func (f *follower) parted(ctx context.Context) (Outcome, error) {
 // askRollback asks for a rollback when no time is left to watch it: by
 // stopping the deployment, or by an update to what the service ran before.
 func (f *follower) askRollback(ctx context.Context) error {
+	last, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), 3*parting, errors.New("no time left"))
+	defer cancel()
 	within := func(do func(context.Context) error) error {
-		last, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), parting, errors.New("no time left"))
-		defer cancel()
 		if err := do(last); err != nil {
 			if last.Err() != nil {
 				return context.Cause(last)
@@ -63,9 +63,11 @@ func (f *follower) askRollback(ctx context.Context) error {
 	}
 	if f.d.arn == "" {
 		_ = within(func(ctx context.Context) error {
-			s, err := f.c.describe(ctx)
-			if err != nil {
-				return err
+			s, err := f.service, error(nil)
+			if s == nil {
+				if s, err = f.c.describe(ctx); err != nil {
+					return err
+				}
 			}
 			_, err = f.state(ctx, s) // finds the ARN if it can
 			return err

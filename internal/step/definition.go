@@ -310,7 +310,7 @@ func (s *Step) writeDefinition(d taskdef.Document) (string, error) {
 	}
 	text.WriteByte('\n')
 	// nektos/act names a folder that only its job's container has.
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // later steps of other users read from it
 		return fail(err)
 	}
 	file, err := os.CreateTemp(dir, "task-definition-*.json")

@@ -38,8 +38,9 @@ const patience = 5 * time.Second
 // asks for its rollback where on-cancel says so, and writes its outputs. What it
 // tells is held against what ECS itself knows. A failure names its seed:
 // -run TestInterrupted -interrupt.seed N.
+//
+//nolint:paralleltest // one bubble lives at a time
 func TestInterrupted(t *testing.T) {
-	t.Parallel()
 	first, runs := uint64(1), 120
 	if raceDetector {
 		runs = 20
@@ -297,8 +298,8 @@ func (i *interruption) judgeLive(t *testing.T, id, status, said string) string {
 	case !regexp.MustCompile(`aws (ecs stop-service-deployment|deploy stop-deployment|ecs update-service) --`).MatchString(said):
 		t.Errorf("the error does not say how to stop %s: %s", id, said)
 	case i.pace >= 900*time.Millisecond && strings.Contains(said, "could not be asked for: no time left"):
-		// Two requests, one after the other, take longer than each thing may
-		// that is still done before the runner kills the container.
+		// To find a deployment that was just begun and to stop it takes four
+		// requests one after the other, more than fit into the time that is left.
 	case i.rollback && (!i.denied || !i.codeDeploy || !strings.Contains(said, "its rollback could not be asked for")):
 		t.Errorf("no rollback of %s was asked for: %s", id, said)
 	}

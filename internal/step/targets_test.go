@@ -37,6 +37,7 @@ func TestTargets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
+				t.Helper()
 				a := newAtlas(t)
 				if test.broken {
 					a.regions["us-east-1"].Behave(func(i emulator.TaskInfo) emulator.Behaviour {
