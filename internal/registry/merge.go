@@ -102,7 +102,10 @@ func (c *Client) parts(ctx context.Context, ref string) ([]*Part, error) {
 	}
 	failed := func(err error) error {
 		err = explain(err, "pull image "+display(parsed), parsed.Context())
-		if known, ok := errors.AsType[*problem.Error](err); ok {
+		if shared, ok := errors.AsType[*problem.Error](err); ok { // a refused login concerns several parts
+			own := *shared
+			known := &own
+			err = known
 			known.Input, known.Value = "merge-digests", display(parsed)
 			if known.Fix == "Check the image's name and tag." {
 				known.Fix = "Check that the job which built it has pushed it, and to this repository."

@@ -131,6 +131,9 @@ func (t *theatre) stage(account, region string) (*stage, error) {
 		return nil, err
 	}
 	cloud.Behave(func(i emulator.TaskInfo) emulator.Behaviour {
+		if i.StartedBy != "" { // a one-off task
+			return emulator.Behaviour{Exit: &emulator.Exit{}, Logs: []string{"(a rehearsal runs no container)"}}
+		}
 		if i.Revision == 1 {
 			return emulator.Behaviour{} // what ran before is well
 		}
