@@ -63,13 +63,14 @@ func (f *follower) askRollback(ctx context.Context) error {
 	}
 	if f.d.arn == "" {
 		_ = within(func(ctx context.Context) error {
-			s, err := f.service, error(nil)
+			s := f.service
 			if s == nil {
+				var err error
 				if s, err = f.c.describe(ctx); err != nil {
 					return err
 				}
 			}
-			_, err = f.state(ctx, s) // finds the ARN if it can
+			_, err := f.state(ctx, s) // finds the ARN if it can
 			return err
 		})
 	}
