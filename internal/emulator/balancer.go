@@ -2,12 +2,10 @@ package emulator
 
 import (
 	"cmp"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 )
 
 const balancerNamespace = "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"
@@ -15,32 +13,15 @@ const balancerNamespace = "http://elasticloadbalancing.amazonaws.com/doc/2015-12
 // serveBalancers answers Elastic Load Balancing, of which it has what a
 // deployment reads: the health of targets.
 func (c *Cloud) serveBalancers(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
-	form, formErr := url.ParseQuery(string(body))
-	call := &Call{Service: "elasticloadbalancing", Action: form.Get("Action"), Request: body, Time: time.Now()}
-	c.exchange(w, r, call, writeQueryError, func(w http.ResponseWriter, f *Fault) error {
-		if err != nil || formErr != nil {
-			return refuse("MalformedQueryString", "Keys may not contain blanks")
-		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		who, err := c.authenticate(r, body, call.Service)
-		if err != nil {
+	c.exchangeQuery(w, r, "elasticloadbalancing", "", func(w http.ResponseWriter, q *request, form url.Values) error {
+		if err := c.authorize(q, q.service, operation{}); err != nil {
 			return err
 		}
-		call.AccessKey, call.Principal = who.accessKey, who.arn
-		q := &request{who: who, service: call.Service, action: call.Action, now: call.Time}
-		if err := f.refusal(q, call.Service); err != nil {
-			return err
-		}
-		if err := c.authorize(q, call.Service, operation{}); err != nil {
-			return err
-		}
-		if call.Action != "DescribeTargetHealth" {
-			return refuse("InvalidAction", "Could not find operation %s for version 2015-12-01", call.Action)
+		if q.action != "DescribeTargetHealth" {
+			return refuse("InvalidAction", "Could not find operation %s for version 2015-12-01", q.action)
 		}
 		c.ecs.catchUp(q.now)
-		return writeQueryResult(w, balancerNamespace, call.Action, c.targetHealth(form.Get("TargetGroupArn")))
+		return writeQueryResult(w, balancerNamespace, q.action, c.targetHealth(form.Get("TargetGroupArn")))
 	})
 }
 

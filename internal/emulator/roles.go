@@ -3,11 +3,9 @@ package emulator
 import (
 	"encoding/xml"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 )
 
 const (
@@ -33,36 +31,20 @@ func signedFor(r *http.Request, service string) bool {
 
 // serveIAM answers IAM, which speaks AWS's query protocol.
 func (c *Cloud) serveIAM(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
-	form, formErr := url.ParseQuery(string(body))
-	call := &Call{Service: "iam", Action: form.Get("Action"), Request: body, Time: time.Now()}
-	c.exchange(w, r, call, writeQueryError, func(w http.ResponseWriter, f *Fault) error {
-		if err != nil || formErr != nil {
-			return refuse("MalformedQueryString", "Keys may not contain blanks")
-		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		who, err := c.authenticate(r, body, "iam")
-		if err != nil {
-			return err
-		}
-		call.AccessKey, call.Principal = who.accessKey, who.arn
-		if err = f.refusal(&request{who: who, action: call.Action}, "iam"); err != nil {
-			return err
-		}
+	c.exchangeQuery(w, r, "iam", "", func(w http.ResponseWriter, q *request, form url.Values) (err error) {
 		var out any
-		switch call.Action {
+		switch q.action {
 		case "GetRole":
-			out, err = c.getRole(who, form)
+			out, err = c.getRole(q.who, form)
 		case "SimulatePrincipalPolicy":
-			out, err = c.simulate(who, form)
+			out, err = c.simulate(q.who, form)
 		default:
-			return refuse("InvalidAction", "Could not find operation %s for version 2010-05-08", call.Action)
+			return refuse("InvalidAction", "Could not find operation %s for version 2010-05-08", q.action)
 		}
 		if err != nil {
 			return err
 		}
-		return writeQueryResult(w, iamNamespace, call.Action, out)
+		return writeQueryResult(w, iamNamespace, q.action, out)
 	})
 }
 

@@ -13,28 +13,38 @@ import (
 
 const stsNamespace = "https://sts.amazonaws.com/doc/2011-06-15/"
 
-// serveQuery answers STS, which speaks AWS's query protocol.
+// serveQuery answers STS.
 func (c *Cloud) serveQuery(w http.ResponseWriter, r *http.Request) {
+	c.exchangeQuery(w, r, "sts", "AssumeRoleWithWebIdentity", func(w http.ResponseWriter, q *request, form url.Values) error {
+		return c.answerSTS(w, q.action, q.who, form)
+	})
+}
+
+// exchangeQuery answers a request in AWS's query protocol, whose caller must have
+// signed it unless its action is the unsigned one. answer runs with c.mu held.
+func (c *Cloud) exchangeQuery(w http.ResponseWriter, r *http.Request, service, unsigned string,
+	answer func(http.ResponseWriter, *request, url.Values) error,
+) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
 	form, formErr := url.ParseQuery(string(body))
-	call := &Call{Service: "sts", Action: form.Get("Action"), Request: body, Time: time.Now()}
+	call := &Call{Service: service, Action: form.Get("Action"), Request: body, Time: time.Now()}
 	c.exchange(w, r, call, writeQueryError, func(w http.ResponseWriter, f *Fault) error {
 		if err != nil || formErr != nil {
 			return refuse("MalformedQueryString", "Keys may not contain blanks")
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		var who *principal
-		if call.Action != "AssumeRoleWithWebIdentity" {
-			if who, err = c.authenticate(r, body, "sts"); err != nil {
+		q := &request{service: service, action: call.Action, now: call.Time}
+		if unsigned == "" || call.Action != unsigned {
+			if q.who, err = c.authenticate(r, body, service); err != nil {
 				return err
 			}
-			call.AccessKey, call.Principal = who.accessKey, who.arn
+			call.AccessKey, call.Principal = q.who.accessKey, q.who.arn
 		}
-		if err := f.refusal(&request{who: who, action: call.Action}, "sts"); err != nil {
+		if err := f.refusal(q, service); err != nil {
 			return err
 		}
-		return c.answerSTS(w, call.Action, who, form)
+		return answer(w, q, form)
 	})
 }
 
