@@ -41,7 +41,12 @@ func runEnter(t *testing.T, root string, attr *syscall.SysProcAttr) entered {
 	}
 	// Where another user may execute it.
 	file := filepath.Join(filepath.Dir(root), "program")
-	if err = copyTree(file, self); err != nil {
+	// Nothing is forked meanwhile: what another test starts would hold the file open
+	// for writing until it executes, and an open file cannot be executed (ETXTBSY).
+	syscall.ForkLock.RLock()
+	err = copyTree(file, self)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), file, enterTest, root)
