@@ -127,7 +127,8 @@ func (b *blueGreen) create(ctx context.Context, in *cdsdk.CreateDeploymentInput)
 			b.c.pause(ctx, 2*time.Second, 0.2) // a request whose answer was lost may still be worked on
 		} else {
 			var cancel context.CancelFunc
-			last, cancel = context.WithTimeoutCause(context.WithoutCancel(ctx), parting, errors.New("no time left to ask CodeDeploy"))
+			// For two questions, one after the other.
+			last, cancel = context.WithTimeoutCause(context.WithoutCancel(ctx), 2*parting, errors.New("no time left to ask CodeDeploy"))
 			defer cancel()
 		}
 		id, asked := b.underWay(last, in)

@@ -101,7 +101,8 @@ type Client struct {
 	codedeploy *cdsdk.Client
 	group      *cdtypes.DeploymentGroupInfo
 	abandoned  abandonment
-	reverting  bool // what is deployed now is itself a way back
+	reverting  bool   // what is deployed now is itself a way back
+	ahead      *ahead // nil unless ReadAhead has read something for Deploy
 }
 
 // New gives a Client. It contacts nobody.
@@ -199,7 +200,8 @@ type Outcome struct {
 // which deployment goes on and how to stop it, or that its rollback was asked
 // for.
 func (c *Client) Deploy(ctx context.Context, arn string) (Outcome, error) {
-	before, err := c.usable(ctx)
+	defer func() { c.ahead = nil }()
+	before, err := c.first(ctx)
 	if err != nil {
 		return Outcome{TaskDefinitionARN: arn}, err
 	}

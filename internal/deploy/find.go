@@ -15,6 +15,9 @@ import (
 // lossOfStates is what is missing without the reads of service deployments.
 const lossOfStates = "the deployment is followed by its rollout state instead of its service deployment"
 
+// listAction is the permission that it takes to list them.
+const listAction = "ecs:ListServiceDeployments"
+
 // candidate is a service deployment that may be ours.
 type candidate struct{ arn, revision string }
 
@@ -74,7 +77,7 @@ func (f *follower) candidates(ctx context.Context, s *ecstypes.Service) ([]candi
 	}
 	// What DescribeServices says needs no further permission, but it may still
 	// be the deployment before ours.
-	if current := aws.ToString(s.CurrentServiceDeployment); current != "" && f.c.denied["ecs:ListServiceDeployments"] {
+	if current := aws.ToString(s.CurrentServiceDeployment); current != "" && f.c.denied[listAction] {
 		if now := primary(s); now != nil && aws.ToString(now.Id) == f.d.id {
 			found = append(found, candidate{arn: current})
 		}
@@ -94,17 +97,14 @@ func isOver(status ecstypes.ServiceDeploymentStatus) bool {
 // serviceDeployments lists the service's deployments made after a moment (zero:
 // all), at most pages of 100; none where they may not be read.
 func (c *Client) serviceDeployments(ctx context.Context, after time.Time, pages int) ([]ecstypes.ServiceDeploymentBrief, error) {
-	in := &ecs.ListServiceDeploymentsInput{Service: aws.String(c.opts.Service), MaxResults: aws.Int32(100)}
-	if c.cluster != "" {
-		in.Cluster = aws.String(c.cluster)
-	}
+	in := c.listInput()
 	if !after.IsZero() {
 		in.CreatedAt = &ecstypes.CreatedAt{After: aws.Time(after)}
 	}
 	var all []ecstypes.ServiceDeploymentBrief
 	for range pages {
 		var out *ecs.ListServiceDeploymentsOutput
-		ok, err := c.spare(ctx, "ecs:ListServiceDeployments", lossOfStates, func() (err error) {
+		ok, err := c.spare(ctx, listAction, lossOfStates, func() (err error) {
 			out, err = c.ecs.ListServiceDeployments(ctx, in)
 			return err
 		})

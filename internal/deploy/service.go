@@ -94,6 +94,11 @@ func (c *Client) usable(ctx context.Context) (*ecstypes.Service, error) {
 	if err != nil {
 		return nil, c.serviceProblem(ctx, err)
 	}
+	return c.accepted(s)
+}
+
+// accepted refuses a service that cannot be deployed to.
+func (c *Client) accepted(s *ecstypes.Service) (*ecstypes.Service, error) {
 	refuse := func(why, fix string) (*ecstypes.Service, error) {
 		return nil, &problem.Error{Op: "deploy to service", Input: "service", Value: c.opts.Service, Err: errors.New(why), Fix: fix}
 	}

@@ -194,7 +194,7 @@ func (c *Client) remember(ctx context.Context, d *deployment, before *ecstypes.S
 	if !c.opts.Wait {
 		return
 	}
-	known, err := c.serviceDeployments(ctx, time.Time{}, 1)
+	known, err := c.earlier(ctx)
 	if err != nil {
 		return // the moment of their creation tells them apart as well
 	}

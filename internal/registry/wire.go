@@ -84,6 +84,9 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !login.ecr || login.given || login.place.Public {
 		return w.send(req, req)
 	}
+	if isGreeting(req) && !login.plainHTTP {
+		return greeted(req), nil
+	}
 	authorized, token, err := w.authorize(req, login.place, "")
 	if err != nil {
 		return nil, err
@@ -112,6 +115,21 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	return w.send(authorized, req)
+}
+
+// isGreeting says whether req only asks how to log in to a registry.
+func isGreeting(req *http.Request) bool {
+	return req.Method == http.MethodGet && req.URL.Scheme == "https" && req.URL.Path == "/v2/"
+}
+
+// greeted is the answer to a greeting that is not sent: ECR's login is known, it
+// is added to each request here, and the question would cost a round trip.
+// https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html
+func greeted(req *http.Request) *http.Response {
+	return &http.Response{
+		Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{}, Body: http.NoBody, Request: req,
+	}
 }
 
 // exchange is a request to a registry whose login is tentative. A token that is

@@ -179,6 +179,11 @@ func (s *Step) placeholder() string {
 // wanted is the base with everything that the inputs ask for. image is the one
 // that was built or given, or empty.
 func (s *Step) wanted(e *edition, image string) (taskdef.Document, error) {
+	return s.edited(e, image, s.pinned)
+}
+
+// edited is wanted with images that are named by the digests in pinned.
+func (s *Step) edited(e *edition, image string, pinned map[string]string) (taskdef.Document, error) {
 	t := s.settings.Task
 	images := map[string]string{}
 	for _, container := range e.containers {
@@ -187,7 +192,7 @@ func (s *Step) wanted(e *edition, image string) (taskdef.Document, error) {
 		}
 	}
 	for _, each := range t.Images {
-		images[each.Name] = cmp.Or(s.pinned[each.Value], each.Value)
+		images[each.Name] = cmp.Or(pinned[each.Value], each.Value)
 	}
 	return e.base.With(taskdef.Edits{
 		Images: images, Containers: e.containers,
@@ -265,7 +270,7 @@ func (s *Step) register(ctx context.Context, e *edition) (changed bool, err erro
 	if e.file, err = s.writeDefinition(wanted); err != nil {
 		return false, err
 	}
-	arn, changed, err := e.deployer.Register(ctx, same.document, wanted, same.arn)
+	arn, changed, err := s.registerBeside(ctx, e, same, wanted)
 	if err != nil {
 		return false, err
 	}

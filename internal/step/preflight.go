@@ -57,7 +57,8 @@ func (s *Step) has(all ...string) {
 // that what cannot work fails before the build. It finds everything that is
 // wrong at once. A round of requests waits for another only where it has to:
 // the uploads and the task definition for the repositories and the service, and
-// what the definition names for the definition.
+// what the definition names for the definition, but none for an image that is only
+// deployed.
 func (s *Step) preflight(ctx context.Context) error {
 	if err := s.openRegistry(); err != nil {
 		return err
@@ -80,9 +81,8 @@ func (s *Step) preflight(ctx context.Context) error {
 		func() error { defer close(service); return s.findServices(ctx) },
 		func() error {
 			<-targets
-			<-images
 			<-service
-			return s.checkEditions(ctx, noTargets == nil)
+			return s.checkEditions(ctx, noTargets == nil, images)
 		},
 	}
 	errs := make([]error, len(all))
@@ -188,37 +188,41 @@ func (s *Step) inspect() error {
 }
 
 // checkEditions checks the task definitions that are to be registered, side by
-// side. placed says that it is known where the image goes.
-func (s *Step) checkEditions(ctx context.Context, placed bool) error {
-	return errors.Join(sideBySide(s.editions, func(e *edition) error { return s.checkDefinition(ctx, e, placed) })...)
+// side. placed says that it is known where the image goes; images is closed when
+// those that are only deployed have been looked for.
+func (s *Step) checkEditions(ctx context.Context, placed bool, images <-chan struct{}) error {
+	errs := sideBySide(s.editions, func(e *edition) error { return s.checkDefinition(ctx, e, placed, images) })
+	return errors.Join(errs...)
 }
 
-// checkDefinition chooses the containers, and checks the task definition that
-// is to be registered, and what it names.
-func (s *Step) checkDefinition(ctx context.Context, e *edition, placed bool) error {
+// checkDefinition chooses the containers, and checks what the task definition
+// that is to be registered names, beside the task definition itself.
+func (s *Step) checkDefinition(ctx context.Context, e *edition, placed bool, images <-chan struct{}) error {
 	if e.base.Family() == "" {
 		return nil // why is told already
 	}
-	wanted, err := s.choose(e, placed)
-	errs := []error{err}
+	edits, err := s.choose(e, placed)
+	var wrong error
 	var read preflight.Result
 	var group errgroup.Group
 	group.Go(func() error {
-		for _, svc := range e.services {
-			errs = append(errs, s.checkPlatform(ctx, svc))
-		}
-		if err == nil {
-			errs = append(errs, s.checkTask(ctx, e, wanted))
-		}
+		<-images
+		wrong = s.checkContent(ctx, e, edits, err)
 		return nil
 	})
 	group.Go(func() error {
+		// The digests of images are not needed for this.
+		named := e.base
+		if edited, editErr := s.edited(e, s.placeholder(), nil); edits && editErr == nil {
+			named = edited
+		}
 		read = preflight.Definition(ctx, preflight.Options{
 			Config: e.home.session.Config, Account: e.home.session.Account, Caller: preflight.CallerOf(e.home.session.ARN, e.home.role),
-		}, wanted)
+		}, named)
 		return nil
 	})
 	_ = group.Wait() // each keeps its own error
+	errs := []error{wrong}
 	for _, finding := range read.Findings {
 		errs = append(errs, finding)
 	}
@@ -227,9 +231,28 @@ func (s *Step) checkDefinition(ctx context.Context, e *edition, placed bool) err
 	return errors.Join(errs...)
 }
 
-// choose finds the containers that get the image and the settings, and gives
-// the task definition with them, or the base where that cannot be.
-func (s *Step) choose(e *edition, placed bool) (taskdef.Document, error) {
+// checkContent checks the task definition that is to be registered, and whether
+// tasks of it could run here. edits and err are what choose has said.
+func (s *Step) checkContent(ctx context.Context, e *edition, edits bool, err error) error {
+	wanted := e.base
+	if edits {
+		if wanted, err = s.wanted(e, cmp.Or(s.deployable, s.placeholder())); err == nil {
+			err = wanted.Check()
+		}
+	}
+	errs := []error{err}
+	for _, svc := range e.services {
+		errs = append(errs, s.checkPlatform(ctx, svc))
+	}
+	if err == nil {
+		errs = append(errs, s.checkTask(ctx, e, wanted))
+	}
+	return errors.Join(errs...)
+}
+
+// choose finds the containers that get the image and the settings. edits is false
+// where they cannot be told.
+func (s *Step) choose(e *edition, placed bool) (edits bool, err error) {
 	t := s.settings.Task
 	makes := s.settings.Builds() || s.settings.Merges()
 	if makes || t.Image != "" || t.Edits() || len(t.ContainerNames) > 0 || len(e.named()) > 0 {
@@ -238,19 +261,14 @@ func (s *Step) choose(e *edition, placed bool) (taskdef.Document, error) {
 			repository = taskdef.Repository(targets[0])
 		}
 		if !placed && len(t.ContainerNames) == 0 && len(e.base.Containers()) > 1 {
-			return e.base, nil // the repository would tell which
+			return false, nil // the repository would tell which
 		}
-		containers, err := s.pick(e, repository)
-		if err != nil {
-			return e.base, err
+		if e.containers, err = s.pick(e, repository); err != nil {
+			e.containers = nil
+			return false, err
 		}
-		e.containers = containers
 	}
-	wanted, err := s.wanted(e, cmp.Or(s.deployable, s.placeholder()))
-	if err != nil {
-		return e.base, err
-	}
-	return wanted, wanted.Check()
+	return true, nil
 }
 
 // lastRole is the role that the inputs end at, or empty.
