@@ -74,6 +74,9 @@ func TestECRRoundTrip(t *testing.T) {
 		if n := len(a.Called("ecr", "GetAuthorizationToken")); n != 2 {
 			t.Errorf("%d tokens were asked for, want one for each client", n)
 		}
+		if n := len(a.Called("registry", "GET v2")); n != 0 {
+			t.Errorf("ECR was asked %d times how to log in, which is known", n)
+		}
 		again := must[*Image](t)(a.connect(t, a.RoundTripper(), nil).Resolve(t.Context(), app+"@"+pushed.Digest.String(), amd64))
 		if err := validate.Image(again.Image); err != nil {
 			t.Error(err)
