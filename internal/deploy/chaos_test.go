@@ -422,6 +422,20 @@ func (c *chaos) judgeCancelled(out deploy.Outcome, err error, fail func(string, 
 		fail("the error does not name %s", out.DeploymentID)
 	}
 	asked := strings.Contains(text, "was asked for") || strings.Contains(text, "the rollback of deployment")
+	goesOn := func() (status string, yes bool) {
+		all := c.cloud.Deployments("shop", "web")
+		i := slices.IndexFunc(all, func(d emulator.Truth) bool { return d.DeploymentID == out.DeploymentID })
+		if i < 0 {
+			return "", false
+		}
+		return all[i].Status, all[i].Status == "IN_PROGRESS" || all[i].Status == "PENDING"
+	}
+	if strings.Contains(text, "can no longer be rolled back") {
+		if status, yes := goesOn(); yes {
+			fail("it could have been rolled back: %s", status)
+		}
+		return
+	}
 	if !asked && !strings.Contains(text, "aws ecs ") {
 		fail("the error does not say how to stop it")
 	}
@@ -429,10 +443,8 @@ func (c *chaos) judgeCancelled(out deploy.Outcome, err error, fail func(string, 
 		fail("no rollback was asked for")
 	}
 	if c.opts.RollbackOnCancel && strings.Contains(text, "was asked for and goes on") {
-		all := c.cloud.Deployments("shop", "web")
-		i := slices.IndexFunc(all, func(d emulator.Truth) bool { return d.DeploymentID == out.DeploymentID })
-		if i >= 0 && (all[i].Status == "IN_PROGRESS" || all[i].Status == "PENDING") {
-			fail("the rollback was not asked for: %s", all[i].Status)
+		if status, yes := goesOn(); yes {
+			fail("the rollback was not asked for: %s", status)
 		}
 	}
 }

@@ -21,7 +21,11 @@ func (c *Cloud) serveBalancers(w http.ResponseWriter, r *http.Request) {
 			return refuse("InvalidAction", "Could not find operation %s for version 2015-12-01", q.action)
 		}
 		c.ecs.catchUp(q.now)
-		return writeQueryResult(w, balancerNamespace, q.action, c.targetHealth(form.Get("TargetGroupArn")))
+		states, known := c.targetHealth(form.Get("TargetGroupArn"))
+		if !known {
+			return refuse("TargetGroupNotFound", "One or more target groups not found")
+		}
+		return writeQueryResult(w, balancerNamespace, q.action, states)
 	})
 }
 
@@ -39,14 +43,15 @@ type targetStates struct {
 	Members []targetState `xml:"TargetHealthDescriptions>member"`
 }
 
-// targetHealth is the health of the running tasks behind a target group.
-func (c *Cloud) targetHealth(group string) targetStates {
-	var out targetStates
+// targetHealth is the health of the running tasks behind a target group, which is
+// known when a service has it.
+func (c *Cloud) targetHealth(group string) (out targetStates, known bool) {
 	for _, name := range slices.Sorted(maps.Keys(c.ecs.clusters)) {
 		services := c.ecs.clusters[name].services
 		for _, service := range slices.Sorted(maps.Keys(services)) {
 			s := services[service]
 			for _, lb := range s.loadBalancers() {
+				known = known || lb.TargetGroupArn == group
 				for _, t := range s.tasks {
 					if lb.TargetGroupArn == group && t.lastStatus == "RUNNING" {
 						out.Members = append(out.Members, t.target(lb.ContainerPort))
@@ -55,7 +60,7 @@ func (c *Cloud) targetHealth(group string) targetStates {
 			}
 		}
 	}
-	return out
+	return out, known
 }
 
 // target is the load balancer's view of a running task.
