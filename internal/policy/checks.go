@@ -1,6 +1,9 @@
 package policy
 
-import "cmp"
+import (
+	"cmp"
+	"slices"
+)
 
 // checks allows pre-flight to look at what the task definition names. Each look
 // is spared: without it, one notice says what was not looked at.
@@ -9,7 +12,7 @@ func (b *builder) checks() {
 		return
 	}
 	task := b.task()
-	if roles := distinct([]string{task.TaskRole, task.ExecutionRole}); len(roles) > 0 {
+	if roles := distinct(slices.Concat(task.TaskRoles, task.ExecutionRoles)); len(roles) > 0 {
 		b.allow(Statement{
 			Sid: "OptionalCheckRoles", Actions: []string{"iam:GetRole"}, Resources: roles,
 			Loss: "a role of the task definition that is missing, or does not trust ECS, is noticed only when the task definition is registered or its tasks start",

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"cmp"
 	"encoding/json"
 	"slices"
 )
@@ -12,11 +11,11 @@ func (b *builder) tasks() {
 		return
 	}
 	task := b.task()
-	family := b.arn("ecs", "task-definition/"+task.Family+":*")
-	b.allow(Statement{Sid: "RegisterTaskDefinition", Actions: []string{"ecs:RegisterTaskDefinition"}, Resources: []string{family}})
+	families := b.families(task)
+	b.allow(Statement{Sid: "RegisterTaskDefinition", Actions: []string{"ecs:RegisterTaskDefinition"}, Resources: families})
 	if task.Tagged {
 		tag := Statement{
-			Sid: "TagTaskDefinition", Actions: []string{"ecs:TagResource"}, Resources: []string{family},
+			Sid: "TagTaskDefinition", Actions: []string{"ecs:TagResource"}, Resources: families,
 			Conditions: []Condition{{"StringEquals", "ecs:CreateAction", []string{"RegisterTaskDefinition"}}},
 		}
 		if b.facts.Task == nil && len(b.settings.Task.TaskDefinitionTags) == 0 {
@@ -29,13 +28,22 @@ func (b *builder) tasks() {
 		describe.Sid, describe.Loss = "OptionalDescribeTaskDefinition", "a task definition that is registered already is registered once more"
 	}
 	b.allow(describe)
-	if roles := distinct([]string{task.TaskRole, task.ExecutionRole}); len(roles) > 0 {
+	if roles := distinct(slices.Concat(task.TaskRoles, task.ExecutionRoles)); len(roles) > 0 {
 		b.allow(Statement{
 			Sid: "PassTaskRoles", Actions: []string{"iam:PassRole"}, Resources: roles,
 			Conditions: []Condition{{"StringEquals", "iam:PassedToService", []string{"ecs-tasks.amazonaws.com"}}},
 		})
 	}
 	b.volumes()
+}
+
+// families are the revisions of task's families.
+func (b *builder) families(task *Task) []string {
+	var all []string
+	for _, family := range task.Families {
+		all = append(all, b.arn("ecs", "task-definition/"+family+":*"))
+	}
+	return all
 }
 
 // volumes allows to hand on the roles that ECS makes EBS volumes with.
@@ -65,8 +73,12 @@ func (b *builder) task() *Task {
 	}
 	changed := *task
 	changed.Tagged = task.Tagged || len(t.TaskDefinitionTags) > 0
-	changed.TaskRole = cmp.Or(t.TaskRoleARN, task.TaskRole)
-	changed.ExecutionRole = cmp.Or(t.ExecutionRoleARN, task.ExecutionRole)
+	if t.TaskRoleARN != "" {
+		changed.TaskRoles = []string{t.TaskRoleARN}
+	}
+	if t.ExecutionRoleARN != "" {
+		changed.ExecutionRoles = []string{t.ExecutionRoleARN}
+	}
 	changed.Secrets, changed.LogGroups = slices.Clone(task.Secrets), slices.Clone(task.LogGroups)
 	for _, secret := range t.ContainerSecrets {
 		changed.names(secret.Value)
@@ -90,9 +102,9 @@ func (b *builder) unknownTask() *Task {
 		b.unknown("EXECUTION_ROLE", "the task definition's execution role; leave it out if there is none")
 	}
 	task := &Task{
-		Family: "FAMILY", Tagged: true, Parameters: true, OnInstances: true,
-		Secrets:  []string{b.arn("secretsmanager", "secret:SECRET")},
-		TaskRole: b.arn("iam", "role/TASK_ROLE"), ExecutionRole: b.arn("iam", "role/EXECUTION_ROLE"),
+		Families: []string{"FAMILY"}, Tagged: true, Parameters: true, OnInstances: true,
+		Secrets:   []string{b.arn("secretsmanager", "secret:SECRET")},
+		TaskRoles: []string{b.arn("iam", "role/TASK_ROLE")}, ExecutionRoles: []string{b.arn("iam", "role/EXECUTION_ROLE")},
 	}
 	b.unknown("SECRET", "the secret that the containers name, with its six last characters; leave it out if there is none")
 	task.LogGroups = []string{"LOG_GROUP"}

@@ -51,9 +51,9 @@ type Source struct {
 
 // Task is what a task definition says about permissions.
 type Task struct {
-	Family string
-	// TaskRole and ExecutionRole are ARNs, or empty.
-	TaskRole, ExecutionRole string
+	Families []string
+	// TaskRoles and ExecutionRoles are ARNs.
+	TaskRoles, ExecutionRoles []string
 	// LogGroups are those that its containers write to.
 	LogGroups []string
 	// Tagged says that it is registered with tags.

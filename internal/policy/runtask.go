@@ -12,7 +12,7 @@ func (b *builder) oneOff() {
 	tasks := b.arn("ecs", "task/"+b.cluster()+"/*")
 	b.allow(Statement{
 		Sid: "RunTask", Actions: []string{"ecs:RunTask"}, Conditions: b.inCluster(),
-		Resources: []string{b.arn("ecs", "task-definition/"+b.task().Family+":*")},
+		Resources: b.families(b.task()),
 	})
 	if len(s.RunTask.Tags) > 0 {
 		b.allow(Statement{

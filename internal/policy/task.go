@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -32,7 +33,7 @@ func TaskOf(definition []byte) (*Task, error) {
 		return nil, fmt.Errorf("task definition: %w", err)
 	}
 	task := &Task{
-		Family: doc.Family, TaskRole: doc.TaskRoleArn, ExecutionRole: doc.ExecutionRoleArn, Tagged: len(doc.Tags) > 0, MakesLogGroups: true,
+		Families: []string{doc.Family}, TaskRoles: distinct([]string{doc.TaskRoleArn}), ExecutionRoles: distinct([]string{doc.ExecutionRoleArn}), Tagged: len(doc.Tags) > 0, MakesLogGroups: true,
 		OnInstances: !slices.Contains(doc.RequiresCompatibilities, "FARGATE") || slices.Contains(doc.RequiresCompatibilities, "EC2"),
 	}
 	for _, container := range doc.ContainerDefinitions {
@@ -50,6 +51,27 @@ func TaskOf(definition []byte) (*Task, error) {
 	}
 	task.LogGroups, task.Secrets = distinct(task.LogGroups), distinct(task.Secrets)
 	return task, nil
+}
+
+// And is what is known of several task definitions together, which one step
+// registers: t and other. Either may be nil.
+func (t *Task) And(other *Task) *Task {
+	if t == nil || other == nil {
+		return cmp.Or(t, other)
+	}
+	both := func(of func(*Task) []string) []string { return distinct(slices.Concat(of(t), of(other))) }
+	return &Task{
+		Families:       both(func(t *Task) []string { return t.Families }),
+		TaskRoles:      both(func(t *Task) []string { return t.TaskRoles }),
+		ExecutionRoles: both(func(t *Task) []string { return t.ExecutionRoles }),
+		LogGroups:      both(func(t *Task) []string { return t.LogGroups }),
+		Secrets:        both(func(t *Task) []string { return t.Secrets }),
+		Sidecars:       both(func(t *Task) []string { return t.Sidecars }),
+		Tagged:         t.Tagged || other.Tagged,
+		Parameters:     t.Parameters || other.Parameters,
+		MakesLogGroups: t.MakesLogGroups && other.MakesLogGroups,
+		OnInstances:    t.OnInstances || other.OnInstances,
+	}
 }
 
 // names takes in what a container gets its value from. Behind the ARN of a secret

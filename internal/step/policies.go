@@ -25,12 +25,12 @@ func (s *Step) facts() (policy.Facts, error) {
 	for _, stage := range s.stages {
 		facts.Bases = append(facts.Bases, stage.Base)
 	}
-	if len(s.editions) > 0 {
-		task, err := policy.TaskOf(s.editions[0].base.JSON())
+	for _, e := range s.editions {
+		task, err := policy.TaskOf(e.base.JSON())
 		if err != nil {
 			return facts, err
 		}
-		facts.Task = task
+		facts.Task = facts.Task.And(task)
 	}
 	for _, svc := range s.services {
 		if svc.found != nil && svc.found.CodeDeploy != nil {
