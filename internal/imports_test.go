@@ -69,7 +69,7 @@ var rooms = []struct {
 	{"internal/workflow", room{imports: []string{"internal/problem"}, why: "which steps of a workflow file are ours, for the commands that read one"}},
 	{"internal/step", room{
 		imports: []string{
-			"internal/actions", "internal/awsauth", "internal/build", "internal/build/progress", "internal/build/sandbox", "internal/deploy",
+			"internal/actions", "internal/actionscache", "internal/awsauth", "internal/build", "internal/build/progress", "internal/build/sandbox", "internal/deploy",
 			"internal/inputs", "internal/policy", "internal/preflight", "internal/problem", "internal/registry", "internal/report", "internal/rollout", "internal/scratch", "internal/taskdef",
 		},
 		tests: []string{"internal/emulator"},
@@ -147,6 +147,7 @@ var rooms = []struct {
 	}},
 	{"internal/inputs", room{imports: []string{"internal/problem", "internal/rollout"}, why: "text in, checked settings out"}},
 	{"internal/rollout", room{why: "a leaf: in what order several services are gone over, whatever they are"}},
+	{"internal/actionscache", room{tests: []string{"internal/emulator"}, why: "a leaf: GitHub's cache service, whatever is kept in it"}},
 	{"internal/actions", room{imports: []string{"internal/problem"}, why: "a leaf: the runner's protocol, whatever is said in it"}},
 	{"internal/problem", room{why: "a leaf: the error that a user reads"}},
 }

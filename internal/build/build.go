@@ -99,6 +99,9 @@ type Options struct {
 	CacheFrom []Cache
 	// CacheMode says what Result.Cache keeps. Default: there is none.
 	CacheMode CacheMode
+	// CacheInline keeps in each image's config which steps its layers are the
+	// results of, so that the image can be given to ReadCache.
+	CacheInline bool
 	// Mounts says whether cache mounts outlive the build.
 	Mounts MountOptions
 	// Images finds base images. Required.
@@ -244,7 +247,7 @@ func prepare(opts Options, given *contexts, store *snapshot.Store, kept *mounts.
 	}
 	s, err := solver.New(solver.Options{
 		Store: store, Sandbox: opts.Sandbox, Images: images, Secrets: opts.Secrets,
-		Caches: opts.CacheFrom, CacheMode: opts.CacheMode, Mounts: kept,
+		Caches: opts.CacheFrom, CacheMode: opts.solverCacheMode(), Mounts: kept,
 		Platforms: machines, Ready: opts.Ready, Progress: opts.Progress,
 		Contexts: given.folders, Uploads: given.uploads, GitLogin: opts.GitLogin, SSH: opts.SSH, Transport: opts.Transport,
 	})
@@ -292,7 +295,13 @@ func run(ctx context.Context, opts Options, given *contexts, store *snapshot.Sto
 		if layersErr != nil {
 			return nil, layersErr
 		}
-		image, assembleErr := assemble(result, layers, clock{now: now, made: s.Created})
+		at := clock{now: now, made: s.Created}
+		if opts.CacheInline {
+			if inlineErr := inlineCache(ctx, s, result, layers, at); inlineErr != nil {
+				opts.Progress.Emit(progress.Warning{Message: "the build cache cannot be written into the image", Detail: inlineErr.Error()})
+			}
+		}
+		image, assembleErr := assemble(result, layers, at)
 		if assembleErr != nil {
 			return nil, assembleErr
 		}
@@ -302,7 +311,7 @@ func run(ctx context.Context, opts Options, given *contexts, store *snapshot.Sto
 	if opts.CacheMode == "" {
 		return built, nil
 	}
-	left, err := s.Export(ctx, roots, now)
+	left, err := s.Export(ctx, roots, now, solver.Keep{Mode: opts.CacheMode})
 	if err != nil {
 		// The image is worth more than the time that the next build would save.
 		opts.Progress.Emit(progress.Warning{Message: "the build cache cannot be written", Detail: err.Error()})

@@ -31,15 +31,15 @@ const (
 const cacheConfig = "application/vnd.buildkit.cacheconfig.v0"
 
 // ReadCache reads a cache that lies in a registry as an image manifest, as
-// Result.Cache is pushed and buildx writes it (image-manifest=true). Its layers
-// are not fetched.
+// Result.Cache is pushed and buildx writes it (image-manifest=true), or in the
+// config of an image (type=inline). Its layers are not fetched.
 func ReadCache(image v1.Image) (Cache, error) {
 	manifest, err := image.Manifest()
 	if err != nil {
 		return Cache{}, fmt.Errorf("cache: %w", err)
 	}
 	if manifest.Config.MediaType != cacheConfig {
-		return Cache{}, fmt.Errorf("cache: the manifest's config is %s, not a build cache", manifest.Config.MediaType)
+		return readInline(image, manifest)
 	}
 	c := Cache{}
 	if c.Config, err = image.RawConfigFile(); err != nil {
@@ -49,17 +49,7 @@ func ReadCache(image v1.Image) (Cache, error) {
 	if err != nil || len(layers) != len(manifest.Layers) {
 		return Cache{}, fmt.Errorf("cache: %d layers: %w", len(layers), err)
 	}
-	for i, d := range manifest.Layers {
-		of, err := v1.NewHash(d.Annotations[annotationOutline])
-		if d.MediaType == layer.OutlineType && err == nil {
-			if c.Outlines == nil {
-				c.Outlines = map[v1.Hash]v1.Layer{}
-			}
-			c.Outlines[of] = layers[i]
-			continue
-		}
-		c.Layers, c.Descriptors = append(c.Layers, layers[i]), append(c.Descriptors, d)
-	}
+	takeLayers(&c, manifest.Layers, layers)
 	return c, nil
 }
 

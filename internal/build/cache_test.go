@@ -128,6 +128,12 @@ type cached struct {
 // cachedBuild builds files some hours after the last build.
 func cachedBuild(t *testing.T, files map[string]string, from []build.Cache, hours int) cached {
 	t.Helper()
+	return changedBuild(t, files, from, hours, func(*build.Options) {})
+}
+
+// changedBuild is cachedBuild with other options.
+func changedBuild(t *testing.T, files map[string]string, from []build.Cache, hours int, change func(*build.Options)) cached {
+	t.Helper()
 	dir := t.TempDir()
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
@@ -136,7 +142,7 @@ func cachedBuild(t *testing.T, files map[string]string, from []build.Cache, hour
 	}
 	var mu sync.Mutex
 	var out cached
-	result, err := build.Build(t.Context(), build.Options{
+	opts := build.Options{
 		Context: dir, File: filepath.Join(dir, "Dockerfile"), Machine: v1.Platform{OS: "linux", Architecture: "amd64"},
 		Images: bases{busybox(t)}, Sandbox: anySandbox(t), Dir: filepath.Join(t.TempDir(), "state"),
 		CacheFrom: from, CacheMode: build.CacheMax,
@@ -152,7 +158,9 @@ func cachedBuild(t *testing.T, files map[string]string, from []build.Cache, hour
 			default:
 			}
 		},
-	})
+	}
+	change(&opts)
+	result, err := build.Build(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}

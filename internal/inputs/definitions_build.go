@@ -55,11 +55,11 @@ func machineDefinitions() []Definition {
 		},
 		{
 			Name: "cache-from", Group: groupBuild,
-			Description: "Caches to take results of build steps from, lines of `type=registry,ref=REFERENCE` or a reference alone. Those of buildx can be read (`image-manifest=true`).",
+			Description: "Caches to take results of build steps from, lines of `type=registry,ref=REFERENCE` or a reference alone (also of an image that holds its cache), `type=local,src=FOLDER` or `type=gha,scope=NAME`. Those of buildx can be read. See docs/caching.md.",
 		},
 		{
 			Name: "cache-to", Group: groupBuild,
-			Description: "Where to put the results of build steps, lines of `type=registry,ref=REFERENCE,mode=min|max`: `min` keeps those of the image's own layers, `max` those of all stages. Buildx can read them. Default of mode: `min`.",
+			Description: "Where to put the results of build steps, lines of `type=registry,ref=REFERENCE,mode=min|max`, `type=local,dest=FOLDER,mode=...`, `type=gha,scope=NAME,mode=...` or `type=inline`, which is the image itself. `min` keeps those of the image's own layers, `max` those of all stages. Buildx can read them. Default of mode: `min`.",
 		},
 		{
 			Name: "cache-mounts", Group: groupBuild, Default: "true",

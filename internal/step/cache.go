@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -55,12 +56,13 @@ func (s *Step) cacheTag() string {
 // cannot be read is told and done without.
 func (s *Step) useCaches(ctx context.Context, opts *build.Options) {
 	from, to := s.cachePlaces()
-	if len(to) > 0 {
+	c := s.settings.Build.Cache
+	opts.CacheInline = c.Inline
+	if len(to)+len(c.OtherTo) > 0 {
 		opts.CacheMode = build.CacheMin
-		for _, place := range to {
-			if place.Max {
-				opts.CacheMode = build.CacheMax
-			}
+		if slices.ContainsFunc(to, func(p inputs.CacheTo) bool { return p.Max }) ||
+			slices.ContainsFunc(c.OtherTo, func(p inputs.CachePlace) bool { return p.Max }) {
+			opts.CacheMode = build.CacheMax
 		}
 	}
 	if s.settings.Build.NoCache {
@@ -71,12 +73,22 @@ func (s *Step) useCaches(ctx context.Context, opts *build.Options) {
 	for i, ref := range from {
 		group.Go(func() { found[i] = s.readCache(ctx, ref) })
 	}
+	others := make([][]build.Cache, len(c.OtherFrom))
+	for i, place := range c.OtherFrom {
+		group.Go(func() { others[i] = s.readPlace(ctx, place) })
+	}
 	group.Wait()
 	for i, c := range found {
 		if c != nil {
 			s.report.Say("cache", from[i], plural(len(c.Layers), "layer"))
 			opts.CacheFrom = append(opts.CacheFrom, *c)
 		}
+	}
+	for i, caches := range others {
+		for _, other := range caches {
+			s.report.Say("cache", placeName(c.OtherFrom[i]), plural(len(other.Layers), "layer"))
+		}
+		opts.CacheFrom = append(opts.CacheFrom, caches...)
 	}
 }
 
@@ -132,23 +144,29 @@ func (s *Step) writeNext(ctx context.Context, image *build.Image, refs []string)
 // keepCache begins to upload the build's cache, and its cache mounts, once the
 // image is where it belongs, beside what follows; see keptCache.
 func (s *Step) keepCache(ctx context.Context) {
-	if s.built == nil || s.caching != nil || s.deployable == "" || ctx.Err() != nil {
+	if s.built == nil || s.caching != nil || ctx.Err() != nil {
 		return
 	}
 	_, to := s.cachePlaces()
+	others := s.settings.Build.Cache.OtherTo
 	var refs []string
-	for _, place := range to {
-		refs = append(refs, place.Ref)
+	if s.deployable != "" { // the image is in its registry
+		for _, place := range to {
+			refs = append(refs, place.Ref)
+		}
 	}
-	if len(refs) == 0 {
+	if len(refs)+len(others) == 0 {
 		return
 	}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	s.caching = &caching{cancel: cancel}
 	if cache := s.built.Cache; cache != nil {
-		s.caching.begin(func(u *upload) { s.uploadCache(ctx, cache, refs, u) })
+		if len(refs) > 0 {
+			s.caching.begin(func(u *upload) { s.uploadCache(ctx, cache, refs, u) })
+		}
+		s.beginPlaces(ctx, cache, others)
 	}
-	if !s.settings.Build.Cache.MountsOff {
+	if len(refs) > 0 && !s.settings.Build.Cache.MountsOff {
 		s.caching.begin(func(u *upload) { s.uploadMounts(ctx, mountRefs(refs), u) })
 	}
 }

@@ -103,6 +103,9 @@ func (s *Step) planCache() {
 	for _, place := range to {
 		s.report.Say("cache", place.Ref, "the build's steps, for the next build")
 	}
+	for _, place := range s.settings.Build.Cache.OtherTo {
+		s.report.Say("cache", placeName(place), "the build's steps, for the next build")
+	}
 }
 
 // planRevisions says what is done with the older revisions.

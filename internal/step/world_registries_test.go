@@ -149,6 +149,18 @@ func (w *world) setRegistries(t *testing.T, s *settings, word, value string) boo
 		g.otherRegistry = newOtherRegistry(t, g.Host)
 		w.others[g.Host] = g.otherRegistry
 		w.hosts[g.Host], w.hosts[g.Auth] = g.roundTrip, g.roundTrip
+	case "actions-cache": // GitHub's cache service, for a job of this branch
+		service := &emulator.ActionsCache{}
+		for _, host := range emulator.ActionsCacheHosts() {
+			w.hosts[host] = service.RoundTrip
+		}
+		w.env["ACTIONS_RESULTS_URL"], w.env["ACTIONS_RUNTIME_TOKEN"] = emulator.ActionsCacheURL, emulator.ActionsCacheToken(value)
+	case "actions-cache-down": // one that answers nothing but 503
+		service := &emulator.ActionsCache{Fault: func(*http.Request) int { return http.StatusServiceUnavailable }}
+		for _, host := range emulator.ActionsCacheHosts() {
+			w.hosts[host] = service.RoundTrip
+		}
+		w.env["ACTIONS_RESULTS_URL"], w.env["ACTIONS_RUNTIME_TOKEN"] = emulator.ActionsCacheURL, emulator.ActionsCacheToken(value)
 	case "untrusted": // a host whose certificate nobody knows
 		w.hosts[value] = untrusted
 	default:

@@ -48,6 +48,14 @@ const (
 	CacheMin CacheMode = "min"
 )
 
+// Keep says what Export keeps.
+type Keep struct {
+	// Mode is CacheMax or CacheMin. Default: CacheMax.
+	Mode CacheMode
+	// DiffIDs are the layers that results may be made of. Default: all.
+	DiffIDs map[v1.Hash]bool
+}
+
 func (s *Solver) caching() bool { return s.opts.CacheMode != "" || len(s.sources) > 0 }
 
 // read makes the caches of the options known to the scheduler. One that cannot
@@ -116,10 +124,10 @@ func (s *Solver) Created(l v1.Layer) (time.Time, bool) {
 
 // Export describes how roots, which this solver has solved, came to be. now is
 // when the layers were made that did not come from a cache.
-func (s *Solver) Export(ctx context.Context, roots []*snapshot.Ref, now time.Time) (Cache, error) {
+func (s *Solver) Export(ctx context.Context, roots []*snapshot.Ref, now time.Time, keep Keep) (Cache, error) {
 	chains := cacheimport.NewCacheChains()
 	mode := solver.CacheExportModeMax
-	if s.opts.CacheMode == CacheMin {
+	if keep.Mode == CacheMin {
 		mode = solver.CacheExportModeMin
 	}
 	for _, root := range roots {
@@ -133,7 +141,7 @@ func (s *Solver) Export(ctx context.Context, roots []*snapshot.Ref, now time.Tim
 			if _, err := key.Exporter.ExportTo(ctx, chains, solver.CacheExportOpt{
 				Mode: mode,
 				ResolveRemotes: func(ctx context.Context, r solver.Result) ([]*solver.Remote, error) {
-					return s.remote(ctx, r, now)
+					return s.remote(ctx, r, now, keep.DiffIDs)
 				},
 			}); err != nil {
 				return Cache{}, fmt.Errorf("cache: %w", err)
@@ -170,8 +178,8 @@ func (s *Solver) Export(ctx context.Context, roots []*snapshot.Ref, now time.Tim
 	return c, nil
 }
 
-// remote describes the layers of a result.
-func (s *Solver) remote(ctx context.Context, r solver.Result, now time.Time) ([]*solver.Remote, error) {
+// remote describes the layers of a result, if they are all among only, or if that is nil.
+func (s *Solver) remote(ctx context.Context, r solver.Result, now time.Time, only map[v1.Hash]bool) ([]*solver.Remote, error) {
 	ref, err := refOf(r)
 	if err != nil || ref == nil || ref.IsFolder() {
 		return nil, err
@@ -181,6 +189,18 @@ func (s *Solver) remote(ctx context.Context, r solver.Result, now time.Time) ([]
 		return nil, err
 	}
 	remote := &solver.Remote{}
+	for _, l := range layers {
+		if only == nil {
+			break
+		}
+		diffID, err := l.DiffID()
+		if err != nil {
+			return nil, fmt.Errorf("layer: %w", err)
+		}
+		if !only[diffID] {
+			return nil, nil // and it need not be compressed
+		}
+	}
 	for _, l := range layers {
 		d, err := partial.Descriptor(l)
 		if err != nil {
