@@ -135,6 +135,12 @@ func diffIDs(t *testing.T, image v1.Image) []string {
 // cachedBuild builds with Towline, and keeps what was built until the test ends.
 func cachedBuild(t *testing.T, s *suite, context string, from []build.Cache) *build.Result {
 	t.Helper()
+	return changedBuild(t, s, context, from, func(*build.Options) {})
+}
+
+// changedBuild is cachedBuild with other options.
+func changedBuild(t *testing.T, s *suite, context string, from []build.Cache, change func(*build.Options)) *build.Result {
+	t.Helper()
 	index, err := layout.ImageIndexFromPath(filepath.Join(s.dir, "bases"))
 	if err != nil {
 		t.Fatal(err)
@@ -147,10 +153,12 @@ func cachedBuild(t *testing.T, s *suite, context string, from []build.Cache) *bu
 	if err != nil {
 		unfit(t, err.Error())
 	}
-	result, err := build.Build(t.Context(), build.Options{
+	opts := build.Options{
 		Context: context, File: filepath.Join(context, "Dockerfile"), Machine: machine(), Images: library{index}, Sandbox: box,
 		Dir: filepath.Join(t.TempDir(), "state"), CacheFrom: from, CacheMode: build.CacheMax,
-	})
+	}
+	change(&opts)
+	result, err := build.Build(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
