@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,8 @@ func TestWorkflow(t *testing.T) {
 		"published action": {uses: "towline/towline@v1", context: "."},
 		"local action":     {uses: "./", context: "app"},
 	}
+	requireEngine(t)
+	sweepAct(t)
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -59,6 +62,39 @@ func TestWorkflow(t *testing.T) {
 			checkAnswer(t, c.image(t, image), "", "Hello from Towline")
 		})
 	}
+}
+
+// sweepAct removes, when the test has ended, the images and the volume that act
+// leaves behind, those aside that were there before.
+func sweepAct(t *testing.T) {
+	t.Helper()
+	list := func() map[string][]string {
+		left := map[string][]string{}
+		for kind, args := range map[string][]string{
+			"image":  {"image", "ls", "--filter", "reference=act-*-dockeraction", "--filter", "reference=act-dockeraction", "--format", "{{.Repository}}:{{.Tag}}"},
+			"volume": {"volume", "ls", "--filter", "name=^act-toolcache$", "--format", "{{.Name}}"},
+		} {
+			out, err := command(context.WithoutCancel(t.Context()), "docker", args...)
+			if err != nil {
+				t.Error(err)
+			}
+			left[kind] = strings.Fields(out)
+		}
+		return left
+	}
+	before := list()
+	t.Cleanup(func() {
+		for kind, names := range list() {
+			for _, name := range names {
+				if slices.Contains(before[kind], name) {
+					continue
+				}
+				if _, err := command(context.WithoutCancel(t.Context()), "docker", kind, "rm", name); err != nil {
+					t.Logf("act left a %s behind: %v", kind, err)
+				}
+			}
+		}
+	})
 }
 
 // workflow makes a workspace a repository of git with the workflow of the quick

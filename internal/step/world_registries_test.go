@@ -6,13 +6,73 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	stdlog "log"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/towline/towline/internal/emulator"
 )
+
+// otherRegistry is a registry that is not ECR's.
+type otherRegistry struct {
+	handler http.Handler
+
+	mu      sync.Mutex
+	written int
+}
+
+func newOtherRegistry(t *testing.T, host string) *otherRegistry {
+	t.Helper()
+	o := &otherRegistry{handler: registry.New(registry.Logger(stdlog.New(io.Discard, "", 0)))}
+	o.push(t, host+"/base:1", image(t, map[string]string{"etc/base": "base\n"}))
+	return o
+}
+
+func (o *otherRegistry) push(t *testing.T, ref string, img v1.Image) {
+	t.Helper()
+	pushImage(t, ref, img, roundTrip(o.roundTrip), authn.Anonymous)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.written = 0
+}
+
+func (o *otherRegistry) writes() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.written
+}
+
+func (o *otherRegistry) roundTrip(req *http.Request) (*http.Response, error) {
+	if req.Context().Err() != nil {
+		return nil, req.Context().Err()
+	}
+	o.mu.Lock()
+	switch req.Method {
+	case http.MethodGet, http.MethodHead:
+	case http.MethodDelete:
+		o.written-- // of the upload that pre-flight began to see whether it may
+	default:
+		o.written++
+	}
+	o.mu.Unlock()
+	in := req.Clone(req.Context())
+	if in.Body == nil {
+		in.Body = http.NoBody
+	}
+	defer in.Body.Close() //nolint:errcheck // it was only read
+	rec := httptest.NewRecorder()
+	o.handler.ServeHTTP(rec, in)
+	answer := rec.Result()
+	answer.Request = req
+	return answer, nil
+}
 
 // guarded is a registry whose token service exchanges logins for tokens, as those
 // of GitHub and Docker Hub are.

@@ -1,19 +1,13 @@
 package step_test
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
-	"io"
-	stdlog "log"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"sort"
 	"strings"
 	"sync"
 	"testing"
@@ -22,14 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/towline/towline/internal/emulator"
 )
@@ -299,28 +285,6 @@ func (w *world) reset(t *testing.T) {
 	}
 }
 
-// push puts another image into the account's registry.
-func (w *world) push(t *testing.T, ref, platform string) {
-	t.Helper()
-	img := image(t, map[string]string{"other": "other\n"})
-	config, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture, _ = strings.Cut(platform, "/")
-	if img, err = mutate.ConfigFile(img, config); err != nil {
-		t.Fatal(err)
-	}
-	digest, err := img.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%s is %s", ref, digest)
-	pushImage(t, ref, img, w.cloud.RoundTripper(), w.login(t))
-	w.skipCalls = len(w.cloud.Calls())
-}
-
 // deployAnother updates the service to a task definition of its own.
 func (w *world) deployAnother(t *testing.T, definition string) {
 	t.Helper()
@@ -374,127 +338,3 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 // RoundTrip implements http.RoundTripper.
 func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
-
-// otherRegistry is a registry that is not ECR's.
-type otherRegistry struct {
-	handler http.Handler
-
-	mu      sync.Mutex
-	written int
-}
-
-func newOtherRegistry(t *testing.T, host string) *otherRegistry {
-	t.Helper()
-	o := &otherRegistry{handler: registry.New(registry.Logger(stdlog.New(io.Discard, "", 0)))}
-	o.push(t, host+"/base:1", image(t, map[string]string{"etc/base": "base\n"}))
-	return o
-}
-
-func (o *otherRegistry) push(t *testing.T, ref string, img v1.Image) {
-	t.Helper()
-	pushImage(t, ref, img, roundTrip(o.roundTrip), authn.Anonymous)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.written = 0
-}
-
-func pushImage(t *testing.T, ref string, img v1.Image, transport http.RoundTripper, auth authn.Authenticator) {
-	t.Helper()
-	tag, err := name.NewTag(ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := remote.Write(tag, img, remote.WithTransport(transport), remote.WithContext(t.Context()), remote.WithAuth(auth)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (o *otherRegistry) writes() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.written
-}
-
-func (o *otherRegistry) roundTrip(req *http.Request) (*http.Response, error) {
-	if req.Context().Err() != nil {
-		return nil, req.Context().Err()
-	}
-	o.mu.Lock()
-	switch req.Method {
-	case http.MethodGet, http.MethodHead:
-	case http.MethodDelete:
-		o.written-- // of the upload that pre-flight began to see whether it may
-	default:
-		o.written++
-	}
-	o.mu.Unlock()
-	in := req.Clone(req.Context())
-	if in.Body == nil {
-		in.Body = http.NoBody
-	}
-	defer in.Body.Close() //nolint:errcheck // it was only read
-	rec := httptest.NewRecorder()
-	o.handler.ServeHTTP(rec, in)
-	answer := rec.Result()
-	answer.Request = req
-	return answer, nil
-}
-
-// image has one layer with files; a name that ends in * is executable.
-func image(t *testing.T, files map[string]string) v1.Image {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	names := make([]string, 0, len(files))
-	for file := range files {
-		names = append(names, file)
-	}
-	sort.Strings(names)
-	for _, file := range names {
-		hdr := &tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimSuffix(file, "*"), Mode: 0o644, Size: int64(len(files[file])), ModTime: time.Unix(0, 0)}
-		if strings.HasSuffix(file, "*") {
-			hdr.Mode = 0o755
-		}
-		if err := w.WriteHeader(hdr); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, files[file]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err := mutate.AppendLayers(empty.Image, layer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", "amd64"
-	config.Config.Env = []string{"PATH=/bin"}
-	if img, err = mutate.ConfigFile(img, config); err != nil {
-		t.Fatal(err)
-	}
-	return img
-}
-
-// busybox is an image with the machine's static busybox as its shell.
-func busybox(t *testing.T) v1.Image {
-	t.Helper()
-	binary, err := os.ReadFile("/bin/busybox")
-	if err != nil {
-		if os.Getenv("TOWLINE_CI") == "1" { //nolint:forbidigo // the switch for tests that must not be skipped
-			t.Fatal(err)
-		}
-		t.Skip("needs a static busybox at /bin/busybox: " + err.Error())
-	}
-	return image(t, map[string]string{"bin/sh*": string(binary)})
-}

@@ -150,6 +150,7 @@ func (o *oneAtATime) Write(b []byte) (int, error) {
 
 func (r *Ready) run(ctx context.Context, spec *Spec) (Status, error) {
 	supervised := spec.supervised()
+	noForkUnderWay()
 	if r.child == nil {
 		var err error
 		if r.child, err = start(supervised, spec.Namespaces, r.out.w, r.errOut.w); err != nil {
@@ -188,6 +189,17 @@ func (r *Ready) run(ctx context.Context, spec *Spec) (Status, error) {
 	startErr := s.outcome()
 	status, err := Reap(s.proc.Pid)
 	return status, errors.Join(startErr, err)
+}
+
+// noForkUnderWay waits until all that was forked so far executes its own program. A
+// file that somebody had open for writing meanwhile, and has closed, is open in a
+// child until then, and could not be executed (ETXTBSY). Forks may overlap, so that
+// ours would not wait for another's; who reads the lock waits for all of them. The
+// kernel wakes them a moment before it closes the child's copies, so this makes the
+// window narrow and does not close it.
+func noForkUnderWay() {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 }
 
 // stopSignal ends an init and all that it watches over. The one of a PID
