@@ -99,7 +99,7 @@ var rooms = []struct {
 	}},
 	{"internal/build", room{
 		imports: []string{
-			"internal/build/dockerfile", "internal/build/keys", "internal/build/layer", "internal/build/mounts", "internal/build/progress", "internal/build/sandbox", "internal/build/snapshot",
+			"internal/build/dockerfile", "internal/build/keys", "internal/build/layer", "internal/build/mounts", "internal/build/progress", "internal/build/sandbox", "internal/build/sbom", "internal/build/snapshot",
 			"internal/build/solver", "internal/build/source", "internal/problem",
 		},
 		why: "the facade of a build; it knows no AWS and no GitHub, and gets its images through an interface",
@@ -138,6 +138,7 @@ var rooms = []struct {
 	}},
 	{"internal/build/sandbox/inroot", room{why: "paths that a hostile root filesystem cannot lead astray"}},
 	{"internal/build/layer", room{imports: []string{"internal/problem"}, why: "a leaf: tar <-> folder"}},
+	{"internal/build/sbom", room{why: "a leaf: a root filesystem in, the list of its packages out"}},
 	{"internal/build/progress", room{why: "a leaf: the vocabulary of events"}},
 	{"internal/awsauth", room{imports: []string{"internal/problem"}, why: "a token and a role in, an aws.Config out"}},
 	{"internal/policy", room{

@@ -125,6 +125,8 @@ type Options struct {
 	// Compression is how new layers are packed; those of a base stay as they are.
 	// Default: gzip.
 	Compression Compression
+	// Attestations says what is attached to the images.
+	Attestations Attestations
 	// Now tells the time that is written into the image. Default: time.Now.
 	Now func() time.Time
 }
@@ -224,7 +226,7 @@ func Call(ctx context.Context, opts Options, call string) (string, error) {
 		return "", err
 	}
 	defer given.Close()
-	s, compile, err := prepare(opts, given, store, nil)
+	s, compile, err := prepare(opts, given, store, nil, newImages(given.layouts))
 	if err != nil {
 		return "", err
 	}
@@ -233,8 +235,7 @@ func Call(ctx context.Context, opts Options, call string) (string, error) {
 }
 
 // prepare makes the solver, and says what the frontend is to compile.
-func prepare(opts Options, given *contexts, store *snapshot.Store, kept *mounts.Set) (*solver.Solver, dockerfile.Options, error) {
-	images := &images{Images: given.layouts, known: map[imageKey]*resolved{}}
+func prepare(opts Options, given *contexts, store *snapshot.Store, kept *mounts.Set, images *images) (*solver.Solver, dockerfile.Options, error) {
 	machines := opts.machines()
 	args := maps.Clone(opts.BuildArgs)
 	var epoch func(time.Time)
@@ -277,7 +278,8 @@ func (o Options) machines() []v1.Platform {
 
 func run(ctx context.Context, opts Options, given *contexts, store *snapshot.Store) (*Result, error) {
 	kept := opts.mountSet()
-	s, compile, err := prepare(opts, given, store, kept)
+	known := newImages(given.layouts)
+	s, compile, err := prepare(opts, given, store, kept, known)
 	if err != nil {
 		return nil, err
 	}
@@ -306,6 +308,9 @@ func run(ctx context.Context, opts Options, given *contexts, store *snapshot.Sto
 			return nil, assembleErr
 		}
 		image.view = func(ctx context.Context) (*snapshot.View, error) { return store.View(ctx, result.Ref) }
+		if attestErr := opts.attest(ctx, image, known); attestErr != nil {
+			return nil, attestErr
+		}
 		built.Images = append(built.Images, image)
 	}
 	if opts.CacheMode == "" {
@@ -363,6 +368,10 @@ type images struct {
 
 	mu    sync.Mutex
 	known map[imageKey]*resolved
+}
+
+func newImages(from Images) *images {
+	return &images{Images: from, known: map[imageKey]*resolved{}}
 }
 
 type imageKey struct{ ref, platform string }

@@ -26,6 +26,8 @@ type Image struct {
 	media    types.MediaType
 	layers   []v1.Layer
 	view     func(context.Context) (*snapshot.View, error)
+	// predicates are what attestations say of it.
+	predicates []predicate
 }
 
 // assemble makes the image: the frontend's config with the layers and the

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/containerd/platforms"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -85,8 +86,9 @@ func platformID(p v1.Platform) string {
 type Content struct {
 	// Images holds one image for each platform, in the order of Options.Platforms.
 	Images []*Image
-	// Index names them all. It is nil when there is one platform only: then the
-	// image's manifest stands for itself.
+	// Index names them all, and what is attested of them. It is nil when there is
+	// one platform only and nothing is attested: then the image's manifest stands
+	// for itself.
 	Index *Index
 	// Descriptor names the index, or the only image.
 	Descriptor v1.Descriptor
@@ -103,7 +105,7 @@ func (r *Result) Content(opts ManifestOptions) (*Content, error) {
 		}
 		c.Images = append(c.Images, described)
 	}
-	if len(c.Images) == 1 {
+	if len(c.Images) == 1 && !c.attested(opts) {
 		descriptor, err := describe(c.Images[0], opts)
 		c.Descriptor = descriptor
 		return c, err
@@ -145,6 +147,8 @@ type Index struct {
 	images   []*Image
 	media    types.MediaType
 	manifest []byte
+	// attestations are manifests that say something of the images.
+	attestations []*Image
 }
 
 func newIndex(images []*Image, opts ManifestOptions) (*Index, error) {
@@ -161,6 +165,9 @@ func newIndex(images []*Image, opts ManifestOptions) (*Index, error) {
 			return nil, err
 		}
 		manifest.Manifests = append(manifest.Manifests, descriptor)
+	}
+	if err := out.attest(&manifest, opts); err != nil {
+		return nil, err
 	}
 	var err error
 	if out.manifest, err = json.Marshal(manifest); err != nil {
@@ -191,7 +198,7 @@ func (i *Index) RawManifest() ([]byte, error) { return i.manifest, nil }
 
 // Image finds an image by its manifest's digest.
 func (i *Index) Image(digest v1.Hash) (v1.Image, error) {
-	for _, image := range i.images {
+	for _, image := range slices.Concat(i.images, i.attestations) {
 		got, err := image.Digest()
 		if err != nil {
 			return nil, err

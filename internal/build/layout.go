@@ -44,6 +44,11 @@ func writeLayout(content *Content, names []string, sink layoutSink) error {
 		}
 	}
 	if content.Index != nil {
+		for _, image := range content.Index.attestations {
+			if err := writeImage(image, blob); err != nil {
+				return err
+			}
+		}
 		if err := blob(content.Descriptor.Digest, content.Descriptor.Size, bytesOpener(content.Index.manifest)); err != nil {
 			return err
 		}

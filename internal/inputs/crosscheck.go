@@ -15,6 +15,7 @@ func (p *parser) crossChecks(s Settings) {
 	tagged := p.given("tags") || p.given("repository") || s.Build.PushByDigest
 	p.checkMerge(s)
 	p.checkAnnotations(s)
+	p.checkAttestations(s)
 	p.checkRepositories(s)
 	switch {
 	case s.Resumes():

@@ -36,6 +36,18 @@ func resultDefinitions() []Definition {
 			Description: "How the image's new layers are packed: `gzip`, which everything reads, or `zstd`, which is smaller and faster to unpack. ECR, Fargate, containerd and Docker since 23 read both. The level is an attribute of `outputs`.",
 		},
 		{
+			Name: "provenance", Group: groupBuild,
+			Description: "SLSA provenance to attach to the image: `false`, `true` for `mode=min`, or `mode=min|max`, after which `version=v1|v0.2`, `builder-id=URI` and `reproducible=true` may stand, with commas. The digest is then that of an index. Default: none. See docs/attestations.md.",
+		},
+		{
+			Name: "sbom", Group: groupBuild,
+			Description: "Whether to attach a list of the image's packages (SPDX): `true` or `false`. Default: `false`.",
+		},
+		{
+			Name: "attests", Group: groupBuild,
+			Description: "Attestations as docker build writes them, lines of `type=provenance,mode=max` or `type=sbom`, with `disabled=true` for none. What `provenance` and `sbom` say wins.",
+		},
+		{
 			Name: "call", Group: groupBuild, Default: CallBuild,
 			Description: "What to ask of the Dockerfile: `build`; or, in place of all that, `check` to have it linted, `outline` for its arguments, `targets` for its stages.",
 		},

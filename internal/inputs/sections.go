@@ -28,6 +28,7 @@ func (p *parser) build(b *Build) {
 	})
 	p.buildSecrets(b)
 	p.platforms(b)
+	p.attestations(b)
 	b.Sandbox = p.text("sandbox")
 	if known := []string{SandboxAuto, SandboxNamespaces, SandboxInPlace, SandboxChroot}; !slices.Contains(known, b.Sandbox) {
 		p.failf("sandbox", b.Sandbox, "Write one of "+strings.Join(known, ", ")+".", "not a sandbox")

@@ -111,6 +111,8 @@ type Build struct {
 	Annotations []Annotation
 	// Exports are written into the workspace.
 	Exports []Export
+	// Attestations are attached to the image.
+	Attestations Attestations
 	// Compression is how new layers are packed.
 	Compression Compression
 	// SourceDateEpoch is a Unix time, EpochCommit, EpochContext or empty.

@@ -26,7 +26,11 @@ func (s *Step) buildOptions(dir string, box sandbox.Sandbox) build.Options {
 			AddHosts: b.Run.AddHosts, Network: b.Run.Network, ShmSize: b.Run.ShmSize, Ulimits: b.Run.Ulimits,
 		},
 		Compression: build.Compression{Zstd: b.Compression.Kind == inputs.CompressionZstd, Level: b.Compression.Level},
-		NoCache:     b.NoCache, NoCacheStages: b.NoCacheStages, SourceDateEpoch: s.epoch,
+		Attestations: build.Attestations{
+			Provenance: build.ProvenanceMode(b.Attestations.Provenance), Version: b.Attestations.Version,
+			BuilderID: b.Attestations.BuilderID, Reproducible: b.Attestations.Reproducible, SBOM: b.Attestations.SBOM,
+		},
+		NoCache: b.NoCache, NoCacheStages: b.NoCacheStages, SourceDateEpoch: s.epoch,
 		Images: images{s.registry}, Sandbox: box, Dir: filepath.Join(dir, "build"), Progress: s.report.Build,
 	}
 }

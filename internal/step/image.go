@@ -59,7 +59,7 @@ func (s *Step) finishBuild() error {
 			return fmt.Errorf("image: %w", err)
 		}
 		platform := ""
-		if content.Index != nil {
+		if len(content.Images) > 1 {
 			platform = image.Platform.String()
 		}
 		size := imageSize(layers)
@@ -70,9 +70,21 @@ func (s *Step) finishBuild() error {
 	}
 	if content.Index != nil {
 		s.product.content, s.product.config = content.Index, ""
-		s.report.Say("built", "index "+content.Descriptor.Digest.String(), plural(len(content.Images), "platform"))
+		s.report.Say("built", "index "+content.Descriptor.Digest.String(), plural(len(content.Images), "platform"), s.attached())
 	}
 	return s.describeProduct()
+}
+
+// attached names the attestations of the product.
+func (s *Step) attached() string {
+	var kinds []string
+	if s.settings.Build.Attestations.SBOM {
+		kinds = append(kinds, "SBOM")
+	}
+	if s.settings.Build.Attestations.Provenance != "" {
+		kinds = append(kinds, "provenance")
+	}
+	return strings.Join(kinds, " and ")
 }
 
 // imageSize is what an image's layers have together, compressed.
