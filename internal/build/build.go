@@ -6,6 +6,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -153,27 +155,38 @@ func Build(ctx context.Context, opts Options) (*Result, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
+	result, unreadable, err := attempt(ctx, opts)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, syscall.ENOSPC) && lost(unreadable, opts.CacheFrom) {
+		opts.Progress.Emit(progress.Warning{Message: "the build cache has lost a layer, so the build begins again without it", Detail: err.Error()})
+		opts.CacheFrom = nil
+		result, _, err = attempt(ctx, opts)
+	}
+	return result, err
+}
+
+// attempt builds, or says which layers could not be read.
+func attempt(ctx context.Context, opts Options) (*Result, []v1.Hash, error) {
 	keep, err := storeOptions(opts)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	store, err := snapshot.New(keep)
 	if err != nil {
-		return nil, layer.Full(err, filepath.Dir(opts.Dir))
+		return nil, nil, layer.Full(err, filepath.Dir(opts.Dir))
 	}
 	given, err := opts.contexts()
 	if err != nil {
 		_ = store.Close()
-		return nil, err
+		return nil, nil, err
 	}
 	result, err := run(ctx, opts, given, store)
 	if err != nil {
 		err = store.Full(err) // before Close makes room
 		given.Close()
 		_ = store.Close()
-		return nil, err
+		return nil, store.Unreadable(), err
 	}
-	return result, nil
+	return result, nil, nil
 }
 
 // storeOptions keeps snapshots as overlays where RUN steps have namespaces and

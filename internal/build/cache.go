@@ -117,3 +117,10 @@ func storedImage(media types.MediaType, config []byte, layers []v1.Layer, descri
 	}
 	return image, nil
 }
+
+// lost says whether one of the layers that could not be read is a cache's.
+func lost(unreadable []v1.Hash, caches []Cache) bool {
+	return slices.ContainsFunc(caches, func(c Cache) bool {
+		return slices.ContainsFunc(c.Descriptors, func(d v1.Descriptor) bool { return slices.Contains(unreadable, d.Digest) })
+	})
+}

@@ -119,7 +119,7 @@ func (s *Store) outlineOf(ctx context.Context, digest v1.Hash, l v1.Layer, keep 
 	}
 	tar, err := l.Uncompressed()
 	if err != nil {
-		return nil, fmt.Errorf("layer %s: %w", digest, err)
+		return nil, s.noteUnreadable(fmt.Errorf("layer %s: %w", digest, err), l)
 	}
 	size, err := l.Size()
 	if err != nil || size <= smallLayer {
@@ -128,7 +128,7 @@ func (s *Store) outlineOf(ctx context.Context, digest v1.Hash, l v1.Layer, keep 
 	defer tar.Close() //nolint:errcheck // read only
 	blob, err := layer.Outline(ctx, filepath.Join(s.opts.Dir, "layers"), tar, keep)
 	if err != nil {
-		return nil, fmt.Errorf("layer %s: %w", digest, err)
+		return nil, s.noteUnreadable(fmt.Errorf("layer %s: %w", digest, err), l)
 	}
 	s.mu.Lock()
 	o.layer = blob.Layer()

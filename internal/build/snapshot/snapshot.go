@@ -59,6 +59,8 @@ type Store struct {
 	lowers map[string]*lower
 	// outlines are those of layers, from Options or made here.
 	outlines map[v1.Hash]*outline
+	// unreadable: see Unreadable.
+	unreadable []v1.Hash
 }
 
 // New makes a Store in opts.Dir.

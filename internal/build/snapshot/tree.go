@@ -121,7 +121,7 @@ func (s *Store) fetch(ctx context.Context, chain []v1.Layer) error {
 	if s.opts.Fetch == nil {
 		return nil
 	}
-	return s.opts.Fetch(ctx, chain...)
+	return s.noteUnreadable(s.opts.Fetch(ctx, chain...), chain...)
 }
 
 // apply applies one layer to dir.
@@ -132,15 +132,16 @@ func (s *Store) apply(ctx context.Context, dir string, l v1.Layer, opts layer.Ap
 	}
 	blob, err := l.Compressed()
 	if err != nil {
-		return layer.ApplyResult{}, fmt.Errorf("layer %s: %w", digest, err)
+		return layer.ApplyResult{}, s.noteUnreadable(fmt.Errorf("layer %s: %w", digest, err), l)
 	}
 	defer blob.Close() //nolint:errcheck // read only
 	// Not Uncompressed: that of a pulled layer takes twice as long.
 	tar, err := layer.Decompress(blob)
 	if err != nil {
-		return layer.ApplyResult{}, fmt.Errorf("layer %s: %w", digest, err)
+		return layer.ApplyResult{}, s.noteUnreadable(fmt.Errorf("layer %s: %w", digest, err), l)
 	}
-	return s.applyTar(ctx, dir, digest, tar, opts)
+	result, err := s.applyTar(ctx, dir, digest, tar, opts)
+	return result, s.noteUnreadable(err, l)
 }
 
 // applyTar applies the tar of the layer digest to dir, and closes it.
