@@ -329,7 +329,7 @@ func run(ctx context.Context, opts Options, given *contexts, store *snapshot.Sto
 	if opts.CacheMode == "" {
 		return built, nil
 	}
-	left, err := s.Export(ctx, roots, now, solver.Keep{Mode: opts.CacheMode})
+	left, err := s.Export(ctx, roots, now, opts.keep(built.Images))
 	if err != nil {
 		// The image is worth more than the time that the next build would save.
 		opts.Progress.Emit(progress.Warning{Message: "the build cache cannot be written", Detail: err.Error()})

@@ -37,6 +37,24 @@ func (o Options) solverCacheMode() CacheMode {
 	return o.CacheMode
 }
 
+// keep is what the cache beside the images keeps. Beside inline ones, that of
+// CacheMin keeps as much as they do: a build that finds a step in either knows the
+// same of those before it, and writes the same image.
+func (o Options) keep(images []*Image) solver.Keep {
+	if !o.CacheInline || o.CacheMode != CacheMin {
+		return solver.Keep{Mode: o.CacheMode}
+	}
+	own := map[v1.Hash]bool{}
+	for _, image := range images {
+		for _, l := range image.layers {
+			if diffID, err := l.DiffID(); err == nil {
+				own[diffID] = true
+			}
+		}
+	}
+	return solver.Keep{DiffIDs: own}
+}
+
 // inlineCache writes into a result's config which steps its layers come from.
 func inlineCache(ctx context.Context, s *solver.Solver, result *dockerfile.Result, layers []v1.Layer, at clock) error {
 	if len(layers) == 0 {
