@@ -27,10 +27,11 @@ func (f *follower) explain(ctx context.Context, v verdict) told {
 		defer cancel()
 		for range logLooks {
 			f.tasks.look(last)
+			again := f.tasks.missed
 			if v.status == StatusTimedOut || f.tasks.blamesBalancer() {
 				f.tasks.targets.look(last, f.service)
 			}
-			if len(f.tasks.logs.waiting) == 0 || last.Err() != nil {
+			if !again && len(f.tasks.logs.waiting) == 0 || last.Err() != nil {
 				break
 			}
 			f.c.pause(last, early, 0.1)

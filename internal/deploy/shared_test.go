@@ -152,7 +152,8 @@ func TestTwoHundredServices(t *testing.T) {
 			t.Errorf("took %s", took)
 		}
 		name := fmt.Sprintf("web-%03d", broken)
-		if late := f.named[name].Sub(f.stops[name]); f.named[name].IsZero() || late > 10*time.Second {
+		// A service by itself has it within 10 seconds; these share 16 reads a second.
+		if late := f.named[name].Sub(f.stops[name]); f.named[name].IsZero() || late > 30*time.Second {
 			t.Errorf("the crashing task was named after %s", late)
 		}
 	})

@@ -29,6 +29,8 @@ type taskWatch struct {
 	failed []TaskFailed
 	// said are the service's messages so far, oldest first.
 	said []string
+	// missed says that the last look could not be taken, or not to its end.
+	missed bool
 	// old are the ARNs of tasks that were told to stop.
 	old []string
 }
@@ -133,6 +135,7 @@ func (w *taskWatch) anySteady(ctx context.Context) bool {
 // second look. Stopped ones are visible for about an hour.
 func (w *taskWatch) tasks(ctx context.Context, status ecstypes.DesiredStatus) []ecstypes.Task {
 	const pages, batch = 5, 100
+	w.missed = false
 	in := &ecs.ListTasksInput{ServiceName: aws.String(w.c.serviceName()), DesiredStatus: status}
 	if w.c.cluster != "" {
 		in.Cluster = aws.String(w.c.cluster)
@@ -140,11 +143,12 @@ func (w *taskWatch) tasks(ctx context.Context, status ecstypes.DesiredStatus) []
 	var arns []string
 	for range pages {
 		var out *ecs.ListTasksOutput
-		ok, _ := w.c.spare(ctx, "ecs:ListTasks", lossOfTasks, func() (err error) {
+		ok, err := w.c.spare(ctx, "ecs:ListTasks", lossOfTasks, func() (err error) {
 			out, err = w.c.ecs.ListTasks(ctx, in)
 			return err
 		})
 		if !ok {
+			w.missed = err != nil
 			return nil
 		}
 		arns = append(arns, out.TaskArns...)
@@ -156,11 +160,12 @@ func (w *taskWatch) tasks(ctx context.Context, status ecstypes.DesiredStatus) []
 	var all []ecstypes.Task
 	for some := range slices.Chunk(arns, batch) {
 		var out *ecs.DescribeTasksOutput
-		ok, _ := w.c.spare(ctx, "ecs:DescribeTasks", lossOfTasks, func() (err error) {
+		ok, err := w.c.spare(ctx, "ecs:DescribeTasks", lossOfTasks, func() (err error) {
 			out, err = w.c.ecs.DescribeTasks(ctx, &ecs.DescribeTasksInput{Cluster: in.Cluster, Tasks: some})
 			return err
 		})
 		if !ok {
+			w.missed = err != nil
 			return all
 		}
 		all = append(all, out.Tasks...)
