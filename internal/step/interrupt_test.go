@@ -75,6 +75,7 @@ func interrupted(t *testing.T, seed uint64) (end string) {
 			t.Helper()
 			i.world = newWorld(t, env, strings.Join(lines, "\n"), "")
 			i.skipCalls = len(i.cloud.Calls())
+			i.latency = i.pace / 2 // there, and as much back
 			account := i.cloud.RoundTripper()
 			i.through = roundTrip(func(req *http.Request) (*http.Response, error) { return i.carry(req, account) })
 			if i.denied {
@@ -85,7 +86,7 @@ func interrupted(t *testing.T, seed uint64) (end string) {
 			end = i.judge(t, code)
 			if t.Failed() {
 				t.Logf("seed %d: -run TestInterrupted -interrupt.seed %d\n%s\n%s\ntruth %+v\n%s", seed, seed,
-					strings.Join(i.plan, "\n"), strings.Join(lines, "\n"), i.cloud.Deployments("prod", "web"), i.log.text.String())
+					strings.Join(i.plan, "\n"), strings.Join(lines, "\n"), i.cloud.Deployments("prod", "web"), i.log.String())
 			}
 			settle(t)
 		})
@@ -187,7 +188,6 @@ func (i *interruption) carry(req *http.Request, account http.RoundTripper) (*htt
 			i.interrupt()
 		}
 	}
-	i.latency = i.pace / 2
 	moment(0)
 	if err := i.travel(req.Context()); err != nil {
 		return nil, err

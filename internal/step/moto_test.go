@@ -195,10 +195,10 @@ func TestMoto(t *testing.T) {
 	// moto makes a deployment only where one is forced.
 	w.env["INPUT_FORCE-NEW-DEPLOYMENT"] = "true"
 	if code := w.run(t); code != 0 {
-		t.Fatalf("got exit code %d, want 0:\n%s", code, w.log.text.String())
+		t.Fatalf("got exit code %d, want 0:\n%s", code, w.log.String())
 	}
 	// It has no service deployments, and answers with a page of HTML.
-	if log := w.log.text.String(); !strings.Contains(log, "ecs:ListServiceDeployments does not work here: the deployment is followed by its rollout state") {
+	if log := w.log.String(); !strings.Contains(log, "ecs:ListServiceDeployments does not work here: the deployment is followed by its rollout state") {
 		t.Errorf("the log does not say how the deployment is followed:\n%s", log)
 	}
 	m.checkDeployed(t, w)

@@ -355,7 +355,7 @@ func (f documentedFlow) play(t *testing.T, d documented, s stage) played {
 				w.reset(t)
 				got.code = w.run(t)
 			}
-			got.log = w.log.text.String()
+			got.log = w.log.String()
 			for _, call := range w.cloud.Calls()[w.skipCalls:] {
 				refused := call.Service + " " + call.Action
 				if (strings.HasPrefix(call.ErrorCode, "AccessDenied") || call.ErrorCode == "DENIED") && !slices.Contains(s.tolerates, refused) {

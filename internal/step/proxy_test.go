@@ -89,7 +89,7 @@ func TestEverythingGoesThroughTheProxy(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	text := w.log.text.String()
+	text := w.log.String()
 	if code != 0 {
 		t.Fatalf("got exit code %d, want 0:\n%s", code, text)
 	}

@@ -46,13 +46,13 @@ func TestThreeHours(t *testing.T) {
 				w := newWorld(t, env, "pace 50m\n"+test.world, "")
 				start := time.Now()
 				if code := w.run(t); code != 0 {
-					t.Fatalf("got exit code %d, want 0:\n%s", code, w.log.text.String())
+					t.Fatalf("got exit code %d, want 0:\n%s", code, w.log.String())
 				}
 				if took := time.Since(start); took < 3*time.Hour {
 					t.Fatalf("the deployment took %s, want more than three hours", took)
 				}
 				checkRenewals(t, w.cloud.Calls(), test.hops, time.Since(start))
-				if text := w.log.text.String(); bytes.Contains([]byte(text), []byte("note ")) {
+				if text := w.log.String(); bytes.Contains([]byte(text), []byte("note ")) {
 					t.Errorf("the user is told of renewals:\n%s", text)
 				}
 				settle(t)

@@ -256,6 +256,21 @@ func (l *log) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// String is what was written so far: a request that nobody waits for any more may
+// still mask what it brings.
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// reset forgets what was written.
+func (l *log) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Reset()
+}
+
 // watch arms the world's triggers.
 func (l *log) watch(w *world, cancel context.CancelCauseFunc) {
 	l.mu.Lock()
@@ -279,7 +294,7 @@ func (w *world) outcome(t *testing.T, code int) map[string]string {
 		}
 		return string(data)
 	}
-	text := w.log.text.String()
+	text := w.log.String()
 	failures, stopped := 0, ""
 	for line := range strings.Lines(text) {
 		token, stops := strings.CutPrefix(line, "::stop-commands::")

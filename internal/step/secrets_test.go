@@ -51,7 +51,7 @@ RUN ["/bin/busybox", "sh", "-c", "b=/bin/busybox; $b mkdir /leak; $b env > /leak
 	w := newWorld(t, env, "registry registry.example.com\nrepository {\"Name\": \"shop\", \"Alias\": \"acme\"}", "")
 	w.others["registry.example.com"].push(t, "registry.example.com/tools:1", image(t, map[string]string{"bin/busybox*": static(t)}))
 	if code := w.run(t); code != 0 {
-		t.Fatalf("got exit code %d, want 0:\n%s", code, w.log.text.String())
+		t.Fatalf("got exit code %d, want 0:\n%s", code, w.log.String())
 	}
 	var log strings.Builder
 	needles := map[string]bool{}
@@ -61,7 +61,7 @@ RUN ["/bin/busybox", "sh", "-c", "b=/bin/busybox; $b mkdir /leak; $b env > /leak
 		}
 	}
 	var masked []string
-	for line := range strings.Lines(w.log.text.String()) {
+	for line := range strings.Lines(w.log.String()) {
 		if secret, masks := strings.CutPrefix(line, "::add-mask::"); masks {
 			masked = append(masked, strings.TrimSpace(secret))
 			add(strings.TrimSpace(secret))

@@ -48,11 +48,11 @@ func TestTargets(t *testing.T) {
 					})
 				}
 				if code := a.run(t); code != test.code {
-					t.Errorf("got exit code %d, want %d:\n%s", code, test.code, a.log.text.String())
+					t.Errorf("got exit code %d, want %d:\n%s", code, test.code, a.log.String())
 				}
 				for _, text := range test.says {
-					if !strings.Contains(a.log.text.String(), text) {
-						t.Errorf("the log does not say %q:\n%s", text, a.log.text.String())
+					if !strings.Contains(a.log.String(), text) {
+						t.Errorf("the log does not say %q:\n%s", text, a.log.String())
 					}
 				}
 				outputs, err := os.ReadFile(a.env["GITHUB_OUTPUT"])

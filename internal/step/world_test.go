@@ -277,7 +277,7 @@ func (w *world) set(t *testing.T, s *settings, word, value string) {
 func (w *world) reset(t *testing.T) {
 	t.Helper()
 	w.skipCalls = len(w.cloud.Calls())
-	w.log.text.Reset()
+	w.log.reset()
 	for _, name := range []string{"GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"} {
 		if err := os.Remove(w.env[name]); err != nil {
 			t.Fatal(err)
